@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the layers below see of the layers above them: clock, command runner, process, job environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Protocol, Sequence
+
+if TYPE_CHECKING:
+    from scrjob._process import CommandResult
+
+__all__ = ["Clock", "CommandRunner", "Context", "JobEnvironment", "Process"]
+
+
+class Clock(Protocol):
+    """Time, passed in so that tests need not wait."""
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Process(Protocol):
+    """A started process; the part of ``subprocess.Popen`` that callers may use."""
+
+    pid: int
+    returncode: Optional[int]
+
+    def poll(self) -> Optional[int]:
+        """Return the exit code (-N for signal N), None while it runs."""
+        ...
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Return the exit code; raises subprocess.TimeoutExpired after ``timeout`` seconds."""
+        ...
+
+
+class CommandRunner(Protocol):
+    """Starts external commands: argument lists only, every call with a deadline."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Optional[bytes] = None,
+        cwd: Optional[str] = None,
+    ) -> CommandResult:
+        """Run to the end and return what it said, whatever its exit code.
+
+        Raises:
+            CommandNotFoundError, CommandTimeoutError.
+        """
+        ...
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[str] = None,
+    ) -> Process:
+        """Start a program on the caller's own stdin, stdout and stderr, in a process group of its own.
+
+        Raises:
+            CommandNotFoundError.
+        """
+        ...
+
+
+class Context(Protocol):
+    """What a plugin may touch of the outside world."""
+
+    environ: Mapping[str, str]
+    runner: CommandRunner
+    clock: Clock
+    hostname: str
+
+
+class JobEnvironment(Protocol):
+    """What plugins and node tests receive as ``jobenv``."""
+
+    prefix: str
+    param: Any
+    resmgr: Any
+    launcher: Any
+    rexec: Any
+    nodetests: Any
+    context: Context
+
+    def user(self) -> str:
+        """Return the user's name in SCR's paths."""
+        ...
+
+    def job_id(self) -> str:
+        """Return the job id in SCR's paths."""
+        ...
+
+    def node_list(self) -> list[str]:
+        """Return the nodes of SCR_NODELIST, [] if unset."""
+        ...
+
+    def dir_prefix(self) -> str:
+        """Return the absolute prefix directory."""
+        ...
+
+    def dir_scr(self) -> str:
+        """Return ``<prefix>/.scr``."""
+        ...
+
+    def dir_dset(self, d: Any) -> str:
+        """Return ``<prefix>/.scr/scr.dataset.<d>``."""
+        ...
+
+    def dir_cache(self, base: bool = False) -> list[str]:
+        """Return the cache directories on a node, or their bases."""
+        ...
+
+    def dir_control(self, base: bool = False) -> list[str]:
+        """Return the control directories on a node, or their bases."""
+        ...
+
+    def runnode_count(self) -> int:
+        """Return the number of nodes of the last run, 0 unknown."""
+        ...
