@@ -8,9 +8,35 @@ milliseconds. Nobody can take the name of a built-in plugin.
 from __future__ import annotations
 
 import importlib
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional
 
 from scrjob.errors import PluginError, PluginLoadError
+
+if TYPE_CHECKING:
+    from scrjob.protocols import Context
+
+
+class Plugin:
+    """What all plugins share: the outside world is handed to them, not taken.
+
+    The job environment calls ``bind`` after construction. A plugin that somebody constructs alone
+    works on the real world.
+    """
+
+    _context: Optional[Context] = None
+
+    @property
+    def context(self) -> Context:
+        """Return the environment, runner, clock and host name that this plugin may use."""
+        if self._context is None:
+            from scrjob._context import system_context  # noqa: PLC0415 - only for unbound plugins
+
+            self._context = system_context()
+        return self._context
+
+    def bind(self, context: Context) -> None:
+        """Use ``context`` from now on."""
+        self._context = context
 
 
 class PluginInfo(NamedTuple):

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The contract of job launchers: start a job step on given nodes, wait for it, end all of it."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any, Optional, Sequence
+
+from scrjob._plugins import Plugin
+from scrjob._process import signal_group, wait_process
+from scrjob.errors import NotSupportedError
+from scrjob.model import ExitStatus
+
+if TYPE_CHECKING:
+    from scrjob.model import NodeName
+
+TERM_GRACE_S = 5.0  # from TERM to KILL for a step that does not end
+KILL_LIMIT_S = 5.0  # how long a killed launcher may take to be gone
+
+
+class JobLauncher(Plugin):
+    """Base class. A subclass overrides ``launch_run``; the rest works for one launcher process.
+
+    Args:
+        launcher: the launcher's name, as users type it.
+
+    Attributes:
+        name: same.
+        hostfile: path that the launcher may write, "" if there is none.
+    """
+
+    def __init__(self, launcher: str = "UNKNOWN") -> None:
+        self.name = launcher
+        self.hostfile = ""
+
+    def launch_run(
+        self,
+        args: Sequence[str],
+        nodes: Optional[Sequence[str]] = None,
+        down_nodes: Optional[Sequence[str]] = None,
+    ) -> tuple[Any, Any]:
+        """Start a job step on the user's own stdin, stdout and stderr, in ``context.environ``.
+
+        Args:
+            args: what follows the launcher's name on the command line; passed on byte for byte.
+            nodes: healthy candidates in order. The step takes the first of them, as many as the
+                user's own arguments say, else as many as it needs, and no others.
+            down_nodes: nodes that must not be used. Both lists reach the launcher.
+
+        Returns:
+            (process, jobstep): what ``wait_run`` takes and what ``kill_run`` takes.
+
+        Raises:
+            CommandError: it could not be started.
+        """
+        raise NotSupportedError(f"launcher {self.name!r} cannot start job steps")
+
+    def wait_run(
+        self, proc: Any = None, timeout: Optional[float] = None
+    ) -> tuple[bool, Optional[bool]]:
+        """Wait for the end of a step, at most ``timeout`` seconds (None: for ever).
+
+        Returns:
+            (finished, success); success is None while it runs, and True only for exit code 0.
+        """
+        code = wait_process(proc, timeout)
+        if code is None:
+            return False, None
+        return True, code == 0
+
+    def kill_run(self, jobstep: Any = None) -> None:
+        """End the whole step: TERM, a grace, KILL, each with a deadline. Again or too late is no error."""
+        for number, limit_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, KILL_LIMIT_S)):
+            if not signal_group(jobstep, number):
+                return
+            if wait_process(jobstep, limit_s) is not None:
+                return
+
+    def exit_status(self, proc: Any) -> Optional[ExitStatus]:
+        """Return how the application ended, as well as the launcher can tell; None while it runs."""
+        code = proc.poll()
+        return None if code is None else ExitStatus.from_returncode(code)
+
+    def nodes_wanted(self, args: Sequence[str]) -> Optional[int]:
+        """Return how many nodes the user's own arguments ask for, None if they do not say."""
+        del args
+        return None
+
+    def step_nodes(self, jobstep: Any) -> Optional[list[NodeName]]:
+        """Return the nodes on which the step's ranks run, None if the launcher cannot tell."""
+        del jobstep
+        return None
+
+    def rank_pids(self, jobstep: Any) -> dict[NodeName, list[int]]:
+        """Return the process ids of the step's ranks, as each node numbers them; {} if not known."""
+        del jobstep
+        return {}
+
+    def end_orphan(self, record: str) -> bool:
+        """End a step that a dead supervisor left behind; True if one was ended.
+
+        ``record`` is what ``step_record`` returned for it.
+        """
+        del record
+        return False
+
+    def step_record(self, jobstep: Any) -> str:
+        """Return text by which another process can find the step again, "" if it cannot."""
+        del jobstep
+        return ""

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The contract of remote execution: one command on many nodes, an answer for each node."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Iterable, Optional, Sequence, TypeVar
+
+from scrjob._plugins import Plugin
+from scrjob.errors import NotSupportedError
+
+if TYPE_CHECKING:
+    from scrjob.protocols import Context, JobEnvironment
+
+DEFAULT_TIMEOUT_S = 30.0
+
+R = TypeVar("R", bound="RemoteExec")
+
+
+class RemoteExecResult:
+    """What one command said on each node.
+
+    Args:
+        argv: the command.
+        nodes: the nodes it was meant for; each has exactly one entry, in this order.
+    """
+
+    def __init__(self, argv: Sequence[str], nodes: Iterable[str]) -> None:
+        self._argv = list(argv)
+        self._out: dict[str, list[str]] = {node: [] for node in nodes}
+        self._err: dict[str, list[str]] = {node: [] for node in self._out}
+        self._rc: dict[str, Optional[int]] = dict.fromkeys(self._out)
+        self._failure: dict[str, str] = {}
+
+    def argv(self) -> list[str]:
+        """Return the command."""
+        return list(self._argv)
+
+    def nodes(self) -> list[str]:
+        """Return the nodes it was meant for."""
+        return list(self._out)
+
+    def append_stdout(self, node: str, val: str) -> None:
+        """Add to what ``node`` said on stdout."""
+        self._out[node].append(val)
+
+    def append_stderr(self, node: str, val: str) -> None:
+        """Add to what ``node`` said on stderr."""
+        self._err[node].append(val)
+
+    def set_rc(self, node: str, rc: Optional[int]) -> None:
+        """Note the exit code on ``node``; None: it did not run there, or did not end in time."""
+        self._rc[node] = rc
+
+    def set_failure(self, node: str, why: str) -> None:
+        """Note why there is no exit code from ``node``, in one line."""
+        self._rc[node] = None
+        self._failure[node] = why
+
+    def stdout(self, node: str) -> str:
+        """Return all that ``node`` said on stdout (UTF-8 with surrogateescape)."""
+        return "".join(self._out[node])
+
+    def stderr(self, node: str) -> str:
+        """Return all that ``node`` said on stderr."""
+        return "".join(self._err[node])
+
+    def rc(self, node: str) -> Optional[int]:
+        """Return the exit code on ``node`` (128+N for signal N); None: not run, or no answer in time."""
+        return self._rc[node]
+
+    def failure(self, node: str) -> Optional[str]:
+        """Return why there is no exit code from ``node``, None if there is one."""
+        if self._rc[node] is not None:
+            return None
+        return self._failure.get(node, "no answer")
+
+
+class RemoteExec(Plugin):
+    """Base class. A subclass overrides ``rexec``, and ``available`` if it depends on anything.
+
+    ``timeout_s`` is the deadline of each call: a node that did not answer by then has no exit code,
+    and never delays the answers of the others.
+    """
+
+    name = "none"
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+    def __init__(self) -> None:
+        pass
+
+    @classmethod
+    def available(cls, context: Context) -> Optional[str]:
+        """Return None if this back end can be used in ``context``, else the reason why not."""
+        del context
+        return "it reaches no nodes"
+
+    def bounded(self: R, timeout_s: float) -> R:
+        """Return a copy of this object whose calls have a deadline of ``timeout_s`` seconds."""
+        other = copy.copy(self)
+        other.timeout_s = timeout_s
+        return other
+
+    def rexec(
+        self, argv: Sequence[str], nodes: Sequence[str], jobenv: JobEnvironment
+    ) -> RemoteExecResult:
+        """Run ``argv`` once on each of ``nodes`` at the same time, and return what each said.
+
+        Args:
+            argv: program and arguments, passed on byte for byte; no shell sees them.
+            nodes: names of the allocation; each only once.
+            jobenv: the job; its context holds the environment.
+
+        Raises:
+            NotSupportedError: this back end cannot reach nodes.
+            ScrError: the back end itself is broken. A node that fails is no error but a result.
+        """
+        del jobenv
+        raise NotSupportedError(
+            f"no remote execution is known here: cannot run {argv[0]!r} on {len(nodes)} nodes; "
+            "set SCR_REMOTE_EXEC, or run inside an allocation"
+        )
