@@ -104,7 +104,7 @@ class SubprocessRunner:
             argv,
             env=None if env is None else dict(env),
             cwd=cwd,
-            preexec_fn=_own_group,  # noqa: PLW1509 - process_group= needs 3.11
+            preexec_fn=_own_group,
         )
 
 

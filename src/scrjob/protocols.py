@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the layers below see of the layers above them: clock, command runner, process, job environment."""
+"""What lower layers see of the layers above them: clock, runner, process, job environment."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ class Clock(Protocol):
 class Process(Protocol):
     """A started process; the part of ``subprocess.Popen`` that callers may use."""
 
-    pid: int
-    returncode: Optional[int]
+    @property
+    def pid(self) -> int:
+        """Return the process id."""
+        ...
 
     def poll(self) -> Optional[int]:
         """Return the exit code (-N for signal N), None while it runs."""
@@ -79,10 +81,29 @@ class CommandRunner(Protocol):
 class Context(Protocol):
     """What a plugin may touch of the outside world."""
 
-    environ: Mapping[str, str]
-    runner: CommandRunner
-    clock: Clock
-    hostname: str
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """Return the environment, also that of started programs."""
+        ...
+
+    @property
+    def runner(self) -> CommandRunner:
+        """Return what starts processes."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Return the time."""
+        ...
+
+    @property
+    def hostname(self) -> str:
+        """Return the name of this host."""
+        ...
+
+    def with_environ(self, extra: Mapping[str, str]) -> Context:
+        """Return a context whose environment has ``extra`` on top."""
+        ...
 
 
 class JobEnvironment(Protocol):

@@ -24,10 +24,7 @@ def choose_launcher(context: Context, name: Optional[str]) -> JobLauncher:
     Raises:
         PluginError: the name is unknown, or its plugin does not load.
     """
-    if not name:
-        launcher = JobLauncher()
-    else:
-        launcher = LAUNCHERS.load(name)()
+    launcher: JobLauncher = LAUNCHERS.load(name)() if name else JobLauncher()
     launcher.bind(context)
     return launcher
 
@@ -37,6 +34,6 @@ class AutoJobLauncher:
 
     def __new__(cls, launcher: Optional[str] = None) -> JobLauncher:  # type: ignore[misc]
         """Return the launcher called ``launcher``, bound to the real world."""
-        from scrjob._context import system_context  # noqa: PLC0415 - only for direct callers
+        from scrjob._context import system_context
 
         return choose_launcher(system_context(), launcher)

@@ -53,6 +53,7 @@ class JobLauncher(Plugin):
         Raises:
             CommandError: it could not be started.
         """
+        del args, nodes, down_nodes
         raise NotSupportedError(f"launcher {self.name!r} cannot start job steps")
 
     def wait_run(

@@ -56,6 +56,6 @@ class AutoResourceManager:
 
     def __new__(cls, resmgr: Optional[str] = None) -> ResourceManager:  # type: ignore[misc]
         """Return the manager named ``resmgr``, else the detected one."""
-        from scrjob._context import system_context  # noqa: PLC0415 - only for direct callers
+        from scrjob._context import system_context
 
         return choose_resource_manager(system_context(), resmgr)

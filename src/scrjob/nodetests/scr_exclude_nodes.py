@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Nodes that the user excludes by SCR_EXCLUDE_NODES."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Sequence
+
+from scrjob import hostlist
+from scrjob.nodetests.nodetest import NodeTest
+
+if TYPE_CHECKING:
+    from scrjob.protocols import JobEnvironment
+
+
+class SCRExcludeNodes(NodeTest):
+    """Fails the nodes of ``SCR_EXCLUDE_NODES`` (any node list syntax)."""
+
+    name = "scr_exclude_nodes"
+    authoritative = True
+
+    def execute(self, nodes: Sequence[str], jobenv: JobEnvironment) -> dict[str, str]:
+        """Return the excluded ones among ``nodes``."""
+        listed = jobenv.param.get("SCR_EXCLUDE_NODES")
+        excluded = set(hostlist.expand_hosts(listed or ""))
+        return {node: "User excluded via SCR_EXCLUDE_NODES" for node in nodes if node in excluded}
