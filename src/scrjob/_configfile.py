@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The text of SCR's configuration files, and the expansion of values.
+
+One assignment a line, ``KEY=VALUE``, with more assignments on the same line as children of that value::
+
+    STORE=/ssd COUNT=2    # STORE -> /ssd -> COUNT -> 2
+
+docs/configuration.md has the grammar. A line with a fault is reported and skipped; nothing else is lost.
+
+Source: behaviour of the C library 3.1 with the same files; where it loops or crashes (a line without
+``=``) the line is reported instead.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Mapping, NamedTuple
+
+MAX_TOKEN_BYTES = 1023  # of one key or value, as in the C library
+
+_TOKEN = re.compile(r"[ \t]*(?:(=)|(#.*)|([^ \t=]+)|\Z)", re.DOTALL)
+_READ_TIME = re.compile(r"\\(.)|\$([A-Za-z_]*)", re.DOTALL)
+_LOOK_UP = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
+_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+class Line(NamedTuple):
+    """One good line: its number from 1, and its assignments, the first being the parent of the others."""
+
+    number: int
+    pairs: list[tuple[str, str]]
+
+
+class Problem(NamedTuple):
+    """One line that was skipped, and why."""
+
+    number: int
+    why: str
+
+
+def parse_config(
+    text: str, environ: Mapping[str, str], *, raw: bool = False
+) -> tuple[list[Line], list[Problem]]:
+    r"""Return the good lines and the faulty ones.
+
+    Args:
+        text: content of the file.
+        environ: replaces ``$NAME`` (letters and ``_`` only, at this stage) in values.
+        raw: leave values as they are, neither ``\`` nor ``$`` mean anything: app.conf is written so.
+    """
+    lines: list[Line] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            pairs = _pairs(line)
+            if not raw:
+                pairs = [(key, _processed(value, environ)) for key, value in pairs]
+        except ValueError as error:
+            problems.append(Problem(number, str(error)))
+            continue
+        if pairs:
+            lines.append(Line(number, pairs))
+    return lines, problems
+
+
+def expand_variables(value: str, environ: Mapping[str, str]) -> str:
+    """Return ``value`` with ``$NAME`` and ``${NAME}`` replaced, undefined ones by nothing.
+
+    What is no such reference (``$``, ``$-``, an unclosed ``${``) stays as it is.
+    """
+    return _LOOK_UP.sub(lambda found: environ.get(found[1] or found[2], ""), value)
+
+
+def _pairs(line: str) -> list[tuple[str, str]]:
+    words = _words(line)
+    pairs = []
+    for i in range(0, len(words), 3):
+        trio = words[i : i + 3]
+        if len(trio) < 2 or trio[0] == "=" or trio[1] != "=":  # noqa: PLR2004 - key and sign
+            raise ValueError(f"expected KEY=VALUE at {' '.join(trio)!r}")
+        if len(trio) < 3 or trio[2] == "=":  # noqa: PLR2004 - key, sign and value
+            raise ValueError(f"no value for {trio[0]!r}")
+        pairs.append((trio[0].upper(), trio[2]))
+    return pairs
+
+
+def _words(line: str) -> list[str]:
+    words = []
+    at = 0
+    while at < len(line):
+        found = _TOKEN.match(line, at)
+        if not found or found.end() == at:
+            break
+        at = found.end()
+        word = found[1] or found[3]
+        if word:
+            if len(word.encode("utf-8", "surrogateescape")) > MAX_TOKEN_BYTES:
+                raise ValueError(f"a word is longer than {MAX_TOKEN_BYTES} bytes")
+            words.append(word)
+    return words
+
+
+def _processed(value: str, environ: Mapping[str, str]) -> str:
+    def replace(found: re.Match[str]) -> str:
+        if found[1] is not None:
+            return _ESCAPES.get(found[1], found[1])
+        name = found[2]
+        if name not in environ:
+            raise ValueError(
+                f"no environment variable {name!r} for {value!r} (\\${{NAME}} is replaced later)"
+            )
+        return environ[name]
+
+    return _READ_TIME.sub(replace, value)
