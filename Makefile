@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The one task runner. Every target sets up what it needs; a second call is quick.
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test lint type unit quick suite bench docs build clean venv packages
+
+help:
+	@echo 'make demo    run the demonstration: a node dies, the job goes on'
+	@echo 'make test    all checks and tests, as CI does'
+	@echo 'make lint    style, spelling, layers'
+	@echo 'make type    types'
+	@echo 'make unit    unit tests only, a few seconds'
+	@echo 'make quick   quick tests on the oldest and the newest Python here'
+	@echo 'make suite   the whole test suite on one Python, with coverage'
+	@echo 'make bench   measure; figures go to benchmarks/results'
+	@echo 'make docs    build the documentation into docs/_build'
+	@echo 'make build   sdist and wheel into dist, installed once and tried'
+	@echo 'make clean   remove all that the other targets made'
+
+demo: venv
+	$(BIN)/python examples/demo/run_demo.py
+
+# In this order, so that the quick checks fail first and pytest has the last word.
+test: packages venv
+	@$(MAKE) --no-print-directory lint type docs build quick suite
+
+lint: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+
+type: venv
+	$(BIN)/mypy
+
+unit: venv
+	$(PYTEST) -q tests/unit
+
+quick: venv
+	@tools/quick_suites.sh
+
+suite: venv packages
+	$(PYTEST) -q --cov --cov-report=term:skip-covered
+
+bench: venv
+	$(BIN)/python -m benchmarks
+
+docs: venv
+	$(BIN)/python -m sphinx -q -n -W --keep-going -b html docs docs/_build
+
+build: venv
+	$(BIN)/python tools/build.py
+
+venv:
+	@tools/setup.sh venv .venv any test lint docs
+
+packages:
+	@tools/setup.sh packages
+
+clean:
+	rm -rf .venv .venv-* dist build docs/_build benchmarks/results src/scrjob/config.py
+	rm -rf .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,79 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Sets up what the tasks of the Makefile need.
+#
+#   tools/setup.sh venv DIRECTORY WHICH GROUP...   a virtual environment with scrjob installed editable;
+#                                                  WHICH is a version such as 3.11, or "any"
+#   tools/setup.sh packages                        Debian packages, if we are root and they are missing
+#
+# A second call is quick: a stamp in the environment holds the checksum of all that decides what is in it.
+
+set -eu
+cd "$(dirname "$0")/.."
+
+venv() {
+    directory=$1
+    which=$2
+    shift 2
+    wanted=$({ cat pyproject.toml hatch_build.py src/scrjob/config.py.in constraints/*.txt; echo "$@"; pwd; } | sha256sum)
+    if [ -x "$directory/bin/python" ] && [ "$(cat "$directory/.stamp" 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    python=$(pick "$which")
+    if [ -z "$python" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt_install python3-venv
+        python=$(pick "$which")
+    fi
+    if [ -z "$python" ]; then
+        echo "setup: no Python >= 3.9 that runs and has the modules venv and ensurepip;" \
+            "on Debian: apt install python3-venv" >&2
+        exit 1
+    fi
+    echo "setup: $directory with $python"
+    rm -f "$directory/.stamp"
+    "$directory/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$directory"
+    case $("$directory/bin/python" -c 'import sys; print(sys.version_info < (3, 11))') in
+        True) constraints=constraints/py39.txt ;;
+        *) constraints=constraints/py311.txt ;;
+    esac
+    pip="$directory/bin/python -m pip --disable-pip-version-check install -q -c $constraints"
+    groups=
+    for group in "$@"; do groups="$groups --group $group"; done
+    # Dependency groups came with pip 25.1. The build back end comes before the package, so that its
+    # version is pinned too.
+    $pip pip hatchling
+    # shellcheck disable=SC2086  # a list of words
+    $pip --no-build-isolation $groups -e '.[mpi]'
+    printf '%s\n' "$wanted" >"$directory/.stamp"
+}
+
+pick() {
+    if [ "$1" = any ]; then
+        tools/find_python.sh | awk 'NR == 1 { sub(/^[^ ]* /, ""); print }'
+    else
+        tools/find_python.sh | awk -v wanted="$1" '$1 == wanted { sub(/^[^ ]* /, ""); print }'
+    fi
+}
+
+packages() {
+    missing=
+    command -v unshare >/dev/null && command -v nsenter >/dev/null || missing="$missing util-linux"
+    command -v fping >/dev/null || missing="$missing fping"
+    command -v ping >/dev/null || missing="$missing iputils-ping"
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        # shellcheck disable=SC2086  # a list of words
+        apt_install $missing
+    else
+        echo "setup: not installed, tests that need them are skipped:$missing" >&2
+    fi
+}
+
+apt_install() {
+    echo "setup: apt-get install $*"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+"$@"
