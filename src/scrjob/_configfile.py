@@ -105,10 +105,10 @@ def _processed(value: str, environ: Mapping[str, str]) -> str:
         if found[1] is not None:
             return _ESCAPES.get(found[1], found[1])
         name = found[2]
+        if not name:
+            raise ValueError(f"no name after '$' in {value!r} (write \\${{NAME}} for ${{NAME}})")
         if name not in environ:
-            raise ValueError(
-                f"no environment variable {name!r} for {value!r} (\\${{NAME}} is replaced later)"
-            )
+            raise ValueError(f"no environment variable {name!r} for {value!r}")
         return environ[name]
 
     return _READ_TIME.sub(replace, value)
