@@ -154,7 +154,7 @@ class _Recorder:
         nbytes: Optional[float] = None,
         files: Optional[int] = None,
     ) -> bool:
-        """Record that ``files`` files, ``nbytes`` bytes, were moved, beginning at ``start`` (Unix seconds)."""
+        """Record that ``files`` files of ``nbytes`` bytes were moved from ``start`` (Unix seconds) on."""
         fields = [f"xfer={_plain(label)}"]
         if from_ is not None:
             fields.append(f"from={_plain(from_)}")
