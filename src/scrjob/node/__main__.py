@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``python -m scrjob.node PROGRAM [ARGUMENTS]``: what scrjob starts on a compute node.
+
+Programs: ``copy`` (scr_copy), ``check`` (scr_check_node).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Optional, Sequence
+
+PROGRAMS = {"check": "scrjob.node.check", "copy": "scrjob.node.copy_main"}
+EXIT_USAGE = 64
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the named program with the rest of the arguments; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    home = PROGRAMS.get(words[0]) if words else None
+    if home is None:
+        sys.stderr.write(f"usage: python -m scrjob.node {{{','.join(PROGRAMS)}}} [ARGUMENTS]\n")
+        return EXIT_USAGE
+    return int(importlib.import_module(home).main(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

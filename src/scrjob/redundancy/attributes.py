@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Put back what SCR records of a file beside its bytes: owner, mode, times.
+
+Source: docs/formats/cache.md, "filemap".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scrjob.formats.filemap import FileStat
+
+
+def apply_attributes(fd: int, recorded: FileStat) -> tuple[str, ...]:
+    """Set owner, mode and times of an open file; returns one line for each that was refused.
+
+    Fields that were not recorded are left alone. Call it after the last write, which would change the
+    times again.
+    """
+    complaints = []
+    if recorded.uid is not None and recorded.gid is not None:
+        status = os.fstat(fd)
+        if (status.st_uid, status.st_gid) != (recorded.uid, recorded.gid):
+            try:
+                os.fchown(fd, recorded.uid, recorded.gid)
+            except (OSError, OverflowError) as error:
+                complaints.append(f"chown to {recorded.uid}:{recorded.gid}: {error}")
+    if recorded.mode is not None:  # after chown, which may clear bits
+        try:
+            os.fchmod(fd, stat.S_IMODE(recorded.mode))
+        except (OSError, OverflowError) as error:
+            complaints.append(f"chmod to {recorded.mode:o}: {error}")
+    if recorded.mtime_ns is not None:
+        atime_ns = recorded.mtime_ns if recorded.atime_ns is None else recorded.atime_ns
+        try:
+            os.utime(fd, ns=(atime_ns, recorded.mtime_ns))
+        except (OSError, OverflowError) as error:
+            complaints.append(f"setting times: {error}")
+    return tuple(complaints)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where a file of a dataset belongs: paths recorded in SCR's files, checked and relocated.
+
+SCR records absolute paths. They come from files that anybody with a write mistake can spoil, so
+nothing is created or replaced outside the prefix directory on their word.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Iterable, List, NamedTuple, Tuple
+
+from scrjob.errors import FormatError, UsageError
+
+
+class Relocation(NamedTuple):
+    """Recorded paths below ``old`` are really below ``new``; see ``relocate``."""
+
+    old: str
+    new: str
+
+
+def parse_relocation(text: str) -> Relocation:
+    """Return the relocation that an option ``OLD=NEW`` names; both are absolute directories.
+
+    Raises:
+        UsageError: there is no ``=``, or a side is not absolute.
+    """
+    old, equals, new = text.partition("=")
+    if not equals or not old.startswith("/") or not new.startswith("/"):
+        raise UsageError(f"--relocate {text!r}: expected OLD=NEW, two absolute directories")
+    return Relocation(os.path.normpath(old), os.path.normpath(new))
+
+
+def relocate(path: str, moves: Iterable[Relocation]) -> str:
+    """Return where a recorded path really is: the longest ``old`` that it lies below is replaced."""
+    best = max(
+        (move for move in moves if is_below(path, move.old)),
+        key=lambda move: len(move.old),
+        default=None,
+    )
+    return path if best is None else best.new.rstrip("/") + path[len(best.old.rstrip("/")) :]
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Tell, by the text alone, whether ``path`` is ``directory`` or lies below it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+class PrefixGuard:
+    """Decides whether a destination is inside the prefix directory.
+
+    Args:
+        prefix: absolute prefix directory.
+        moves: relocations of recorded paths.
+    """
+
+    def __init__(self, prefix: str, moves: Iterable[Relocation] = ()) -> None:
+        self.prefix = os.path.normpath(prefix)
+        self.moves: Tuple[Relocation, ...] = tuple(moves)
+        self._real = os.path.realpath(self.prefix)
+        self._trusted: List[str] = []
+
+    def destination(self, directory: str, name: str) -> str:
+        """Return the path of file ``name`` in a recorded ``directory``, relocated.
+
+        Raises:
+            FormatError: the name is none, or the directory is not absolute, has ``..``, or is not
+                inside the prefix.
+        """
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise FormatError(f"{name!r} is no file name")
+        where = relocate(directory, self.moves)
+        if not where.startswith("/") or ".." in where.split("/") or "\0" in where:
+            raise FormatError(f"{where!r} is no absolute path without '..'")
+        where = os.path.normpath(where)
+        if where.startswith("//"):
+            where = where[1:]
+        if is_below(where, self.prefix):
+            return os.path.join(where, name)
+        if is_below(where, self._real):  # the job knew the prefix by its real name
+            return os.path.join(self.prefix + where[len(self._real) :], name)
+        raise FormatError(
+            f"{where!r} is outside of the prefix directory {self.prefix!r}; "
+            "if the prefix was moved, use --relocate OLD=NEW"
+        )
+
+    def check_real(self, path: str) -> None:
+        """Refuse a path whose existing parents lead out of the prefix through symbolic links.
+
+        Raises:
+            FormatError: they do.
+        """
+        parent = os.path.dirname(path)
+        if parent in self._trusted:
+            return
+        if not is_below(os.path.realpath(parent), self._real):
+            raise FormatError(
+                f"{parent!r} leads out of the prefix directory {self.prefix!r} through a symbolic link"
+            )
+        self._trusted = [parent]
+
+    def relative(self, path: str) -> str:
+        """Return a destination as rank2file has it: relative to the prefix."""
+        return os.path.relpath(path, self.prefix)
+
+
+def make_dirs(path: str, mode: int) -> None:
+    """Create a directory and its missing parents, each with ``mode`` & ~umask.
+
+    Raises:
+        OSError: one cannot be created, or is no directory.
+    """
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        parent = os.path.dirname(path)
+        if parent == path:
+            break
+        path = parent
+    for directory in reversed(missing):
+        _make_dir(directory, mode)
+
+
+def _make_dir(path: str, mode: int) -> None:
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:  # another node was faster
+        if not os.path.isdir(path):
+            raise

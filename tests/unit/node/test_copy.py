@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""scr_copy as a function: golden trees, damage, hostile paths, resumption."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+
+import datapath
+from scrjob.formats import filemap, kvtree
+from scrjob.node.copy import copy_dataset
+from scrjob.redundancy.paths import Relocation
+
+
+def copy_case(case, node, scratch, prefix, **options):
+    root, cntldir = case.node(node, scratch)
+    lines: list[str] = []
+    result = copy_dataset(
+        str(cntldir),
+        case.dataset,
+        str(prefix),
+        host=node,
+        emit=lines.append,
+        moves=case.moves(prefix, root),
+        **options,
+    )
+    return result, lines
+
+
+@pytest.mark.parametrize(("name", "lost"), datapath.XOR_CASES + datapath.OTHER_SCHEMES)
+def test_copied_tree_is_that_of_the_c_tool(name, lost, golden, tmp_path):
+    case = datapath.load(golden(name))
+    prefix = case.unpack("prefix_0_before", tmp_path / "prefix")
+    expected = case.unpack(f"prefix_1_copied_lost_{lost}", tmp_path / "expected")
+    said = []
+    for node in datapath.survivors(lost):
+        result, lines = copy_case(case, node, tmp_path, prefix)
+        assert result.rc == 0
+        said += [*lines, f"[exit {result.rc}]"]
+    assert datapath.tree(prefix) == datapath.tree(expected)
+    assert datapath.times(prefix) == datapath.times(expected)
+    recorded = (case.home / f"copy_lost_{lost}.log").read_text().splitlines()
+    assert said == recorded
+
+
+class Node:
+    """A node with one cached dataset of one rank, made by hand."""
+
+    def __init__(self, base: Path) -> None:
+        self.prefix = base / "pre fix"
+        self.prefix.mkdir()
+        self.cntl = base / "cntl"
+        self.cache = base / "cache" / "scr.dataset.5"
+        (self.cache / ".scr").mkdir(parents=True)
+        self.cntl.mkdir()
+        index = kvtree.KVTree()
+        index.add("DSET", 5, "PATH", str(self.cache))
+        kvtree.write(str(self.cntl / "cindex.scrinfo"), index)
+        self.meta: dict[str, filemap.FileMeta] = {}
+        self.lines: list[str] = []
+
+    def add(self, name: str, data: bytes = b"data", **changes):
+        path = self.cache / name
+        path.write_bytes(data)
+        meta = filemap.FileMeta(
+            complete=True,
+            ranks=1,
+            orig=name,
+            directory=str(self.prefix / "out"),
+            name=name,
+            stat=filemap.FileStat.from_os(path.stat()),
+        )
+        self.meta[str(path)] = meta._replace(**changes)
+        self.write()
+        return path
+
+    def write(self) -> None:
+        kvtree.write(str(self.cache / ".scr" / "filemap_0"), filemap.build(self.meta))
+
+    def copy(self, **options):
+        self.lines = []
+        return copy_dataset(
+            str(self.cntl), 5, str(self.prefix), host="n1", emit=self.lines.append, **options
+        )
+
+    def target(self, name: str) -> Path:
+        return self.prefix / "out" / name
+
+
+@pytest.fixture
+def node(tmp_path):
+    return Node(tmp_path)
+
+
+ODD_NAMES = ["a b", 'it\'s "quoted"', "new\nline", "=OLD=NEW", "\udcff\udc80", "ä" * 100, "-c"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name_survives(node, name):
+    node.add(name, b"x" * 10)
+    result = node.copy()
+    assert (result.rc, result.files, result.bytes) == (0, 1, 10)
+    assert node.target(name).read_bytes() == b"x" * 10
+    assert result.crcs[os.path.join("out", name)] == zlib.crc32(b"x" * 10)
+
+
+def test_file_is_larger_than_the_buffer(node):
+    data = bytes(range(256)) * 50
+    node.add("big", data)
+    assert node.copy(buffer_bytes=7).rc == 0
+    assert node.target("big").read_bytes() == data
+
+
+def test_nothing_cached_is_said_and_is_exit_code_1(node):
+    (node.cntl / "cindex.scrinfo").unlink()
+    assert node.copy().rc == 1
+    assert node.lines == ["scr_copy: n1: Failed to find cache directory for dataset id 5"]
+    assert not (node.prefix / ".scr").exists()
+
+
+def test_damaged_cache_index_is_named(node):
+    (node.cntl / "cindex.scrinfo").write_bytes(b"garbage that is long enough")
+    assert node.copy().rc == 1
+    assert "cindex.scrinfo" in node.lines[0]
+    assert node.lines[1].endswith("Failed to find cache directory for dataset id 5")
+
+
+def test_cache_directory_gone(node):
+    for path in (node.cache / ".scr").iterdir():
+        path.unlink()
+    (node.cache / ".scr").rmdir()
+    assert node.copy().rc == 1
+    assert node.lines == [
+        f"scr_copy: n1: Failed to open directory {node.cache}/.scr in dataset id 5",
+        "scr_copy: n1: Return code: 1",
+    ]
+
+
+def test_damaged_filemap_is_told_and_left_behind(node):
+    node.add("good")
+    (node.cache / ".scr" / "filemap_1").write_bytes(b"\x95\x1f broken")
+    result = node.copy()
+    assert result.rc == 1
+    assert any("filemap_1" in line for line in node.lines)
+    assert sorted(p.name for p in (node.prefix / ".scr/scr.dataset.5").iterdir()) == ["filemap_0"]
+    assert node.target("good").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"complete": False}, "File is marked as incomplete"),
+        ({"stat": filemap.FileStat(size_bytes=5)}, "Filesize is incorrect, currently 4 for"),
+    ],
+)
+def test_a_bad_file_does_not_keep_the_good_one_back(node, change, message):
+    node.add("bad", b"data", **change)
+    node.add("good")
+    result = node.copy()
+    assert (result.rc, result.files) == (1, 1)
+    assert message in node.lines[0]
+    assert "File is unreadable or incomplete: CheckpointID 5, Rank 0, File:" in node.lines[1]
+    assert not node.target("bad").exists()
+    assert node.target("good").exists()
+    assert (node.prefix / ".scr/scr.dataset.5/filemap_0").exists()
+
+
+def test_file_without_record_and_missing_file(node):
+    node.add("good")
+    node.add("gone").unlink()
+    tree = filemap.build(node.meta)
+    (node.cache / "bare").write_bytes(b"1")
+    tree.add("FILE", str(node.cache / "bare"))
+    kvtree.write(str(node.cache / ".scr" / "filemap_0"), tree)
+    assert node.copy().rc == 1
+    text = "\n".join(node.lines)
+    assert "Failed to read meta data for file: " in text
+    assert "Do not have read access to file: " in text
+    assert node.target("good").exists()
+
+
+def test_crc_of_the_record_is_honoured(node):
+    node.add("good", b"data", crc=zlib.crc32(b"data"))
+    node.add("bad", b"data", crc=1)
+    node.target("bad").parent.mkdir()
+    node.target("bad").write_bytes(b"old")
+    assert node.copy().rc == 1
+    assert "CRC32 mismatch detected when flushing file" in node.lines[0]
+    assert node.target("good").read_bytes() == b"data"
+    assert node.target("bad").read_bytes() == b"old"  # a bad copy replaces nothing
+
+
+def test_no_temporary_file_is_left(node):
+    node.add("bad", b"data", crc=1)
+    node.copy()
+    assert [p.name for p in node.target("bad").parent.iterdir()] == []
+
+
+def test_mode_owner_and_times_are_restored(node):
+    path = node.add("f")
+    os.chmod(path, 0o640)
+    os.utime(path, ns=(1_000_000_001, 2_000_000_002))
+    node.meta[str(path)] = node.meta[str(path)]._replace(stat=filemap.FileStat.from_os(path.stat()))
+    node.write()
+    assert node.copy().rc == 0
+    status = node.target("f").stat()
+    assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o640, 2_000_000_002)
+    assert status.st_atime_ns == 1_000_000_001
+    assert node.target("f").parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("directory", ["/etc", "{prefix}/../x", "relative", "", "{prefix}x"])
+def test_nothing_is_written_outside_of_the_prefix(node, directory):
+    node.add("f", directory=directory.format(prefix=node.prefix))
+    assert node.copy().rc == 1
+    assert "Failed to create path for file" in node.lines[0]
+    assert node.lines[1] == "scr_copy: n1: Return code: 1"
+    assert not (node.prefix.parent / "x").exists()
+    assert not (node.prefix / ".scr/scr.dataset.5/filemap_0").exists()
+
+
+def test_a_link_does_not_lead_out_of_the_prefix(node, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (node.prefix / "out").symlink_to(outside)
+    node.add("f")
+    assert node.copy().rc == 1
+    assert "symbolic link" in node.lines[0]
+    assert list(outside.iterdir()) == []
+
+
+def test_prefix_reached_through_a_link(node, tmp_path):
+    """The job knew the prefix by its real name, the call by a link to it."""
+    node.add("f")
+    link = tmp_path / "link"
+    link.symlink_to(node.prefix)
+    result = copy_dataset(str(node.cntl), 5, str(link), host="n1", emit=node.lines.append)
+    assert result.rc == 0
+    assert node.target("f").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_only_regular_files_are_read(node, kind, tmp_path):
+    path = node.add("f", b"data")
+    path.unlink()
+    if kind == "link":
+        other = tmp_path / "secret"
+        other.write_bytes(b"data")
+        path.symlink_to(other)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert node.copy().rc == 1
+    assert not node.target("f").exists()
+
+
+def test_relocated_prefix(node):
+    node.add("f", directory="/old/place/out")
+    moves = [Relocation("/old", "/nowhere"), Relocation("/old/place", str(node.prefix))]
+    assert node.copy(moves=moves).rc == 0
+    assert node.target("f").read_bytes() == b"data"
+
+
+def test_unwritable_destination_is_one_line(node):
+    node.add("f")
+    node.prefix.joinpath("out").write_bytes(b"a file, not a directory")
+    assert node.copy().rc == 1
+    assert len(node.lines) == 3
+    assert "Failed to create path for file" in node.lines[0]
+
+
+def test_resume_copies_nothing_twice(node):
+    node.add("a", b"1")
+    node.add("b", b"2")
+    first = node.copy(resume=True)
+    inode = node.target("a").stat().st_ino
+    second = node.copy(resume=True)
+    assert (first.skipped, second.skipped) == (0, 3)
+    assert second.crcs == first.crcs
+    assert (second.rc, second.files, second.bytes) == (0, 2, 2)
+    assert node.target("a").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("what", ["changed", "gone", "source"])
+def test_resume_copies_again_what_is_not_proved(node, what):
+    path = node.add("a", b"1")
+    node.copy(resume=True)
+    if what == "changed":
+        node.target("a").write_bytes(b"x")
+    elif what == "gone":
+        node.target("a").unlink()
+    else:
+        os.utime(path, ns=(5, 5))
+    assert node.copy(resume=True).rc == 0
+    assert node.target("a").read_bytes() == b"1"
+    if what == "source":
+        assert node.copy(resume=True).skipped == 2
+
+
+def test_resume_after_a_journal_that_was_cut_off(node):
+    node.add("a", b"1")
+    node.copy(resume=True)
+    journal = node.prefix / ".scr/scr.dataset.5/scrjob.copy.n1.jsonl"
+    journal.write_bytes(b'[]\n{"path": 3}\n\xff\xfe\n' + journal.read_bytes()[:-20])
+    assert node.copy(resume=True).skipped == 1
+    assert node.copy(resume=True).skipped == 2
+
+
+def test_without_checksums(node):
+    node.add("a", b"1" * 100)
+    result = node.copy(checksum=False)
+    assert result.crcs == {}
+    assert node.target("a").read_bytes() == b"1" * 100
+    node.add("b", b"2", crc=7)
+    assert node.copy(checksum=False).rc == 1  # a recorded checksum is always looked at
+
+
+def test_stale_temporary_file_is_replaced(node):
+    node.add("a", b"1")
+    node.target("a").parent.mkdir()
+    stale = node.target("a").parent / ".scrjob-copy.5.n1.tmp"
+    stale.symlink_to(node.prefix / "victim")
+    assert node.copy().rc == 0
+    assert not (node.prefix / "victim").exists()
+    assert [p.name for p in node.target("a").parent.iterdir()] == ["a"]
