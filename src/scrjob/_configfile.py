@@ -22,6 +22,13 @@ _TOKEN = re.compile(r"[ \t]*(?:(=)|(#.*)|([^ \t=]+)|\Z)", re.DOTALL)
 _READ_TIME = re.compile(r"\\(.)|\$([A-Za-z_]*)", re.DOTALL)
 _LOOK_UP = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_BYTES = re.compile(
+    r"\s*([+-]?(?:0x[0-9a-f]*\.?[0-9a-f]*(?:p[+-]?\d+)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?))"
+    r"(?:([kmgtpe])b?)?",
+    re.IGNORECASE | re.ASCII,
+)
+_POWERS = {unit: 1 << (10 * power) for power, unit in enumerate("kmgtpe", 1)}
+_BYTES_LIMIT = 1 << 64
 
 
 class Line(NamedTuple):
@@ -112,3 +119,32 @@ def _processed(value: str, environ: Mapping[str, str]) -> str:
         return environ[name]
 
     return _READ_TIME.sub(replace, value)
+
+
+def _number(text: str) -> float:
+    if text.isdigit():
+        return int(text)  # exact beyond 2**53, where strtod is not
+    return float.fromhex(text) if "x" in text.lower() else float(text)
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that a size stands for, fractions cut: ``1.5kb`` gives 1536.
+
+    A number as C's strtod reads it, directly followed by nothing, or k m g t p e (any case, powers of
+    1024) and an optional b.
+
+    Raises:
+        ValueError: anything else, negative, or 2**64 and more.
+    """
+    found = _BYTES.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is no size: expected a number and perhaps one of k m g t p e")
+    number, unit = found[1], (found[2] or "").lower()
+    try:
+        value = _number(number)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is no size: {error}") from error
+    value *= _POWERS.get(unit, 1)
+    if not 0 <= value < _BYTES_LIMIT:
+        raise ValueError(f"{text!r} is no size: expected 0 to 2**64-1 bytes")
+    return int(value)

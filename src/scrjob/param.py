@@ -19,7 +19,7 @@ import re
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Union
 
 from scrjob import config
-from scrjob._configfile import expand_variables, parse_config
+from scrjob._configfile import expand_variables, parse_bytes, parse_config
 from scrjob._parameters import PARAMETERS
 from scrjob.errors import ConfigError, FormatError
 
@@ -32,13 +32,6 @@ Tree = Dict[str, Any]  # {value: {subkey: {subvalue: {}}}}, as the published fun
 
 CONFIG_LIMIT_BYTES = 1 << 20  # of one configuration file
 
-_BYTES = re.compile(
-    r"\s*([+-]?(?:0x[0-9a-f]*\.?[0-9a-f]*(?:p[+-]?\d+)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?))"
-    r"(?:([kmgtpe])b?)?",
-    re.IGNORECASE | re.ASCII,
-)
-_POWERS = {unit: 1 << (10 * power) for power, unit in enumerate("kmgtpe", 1)}
-_BYTES_LIMIT = 1 << 64
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
@@ -186,18 +179,10 @@ class Param:
         Raises:
             ConfigError: anything else, negative, or 2**64 and more.
         """
-        found = _BYTES.fullmatch(stringval)
-        if not found:
-            raise ConfigError(f"{stringval!r} is no size: expected a number and one of k m g t p e")
-        number, unit = found[1], (found[2] or "").lower()
         try:
-            value = float.fromhex(number) if "x" in number.lower() else float(number)
-        except (ValueError, OverflowError) as error:
-            raise ConfigError(f"{stringval!r} is no size: {error}") from error
-        value *= _POWERS.get(unit, 1)
-        if not 0 <= value < _BYTES_LIMIT:
-            raise ConfigError(f"{stringval!r} is no size: expected 0 to 2**64-1 bytes")
-        return int(value)
+            return parse_bytes(stringval)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def _look_up(self, name: str) -> tuple[Optional[str], str]:
         if name in self._environ:
