@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
+"""For authors of plugins: contract suites to inherit, fakes of the outside world, recorded tools."""
