@@ -253,5 +253,5 @@ def table_text(index: Index) -> str:
             valid = "YES" if entry.is_valid else "NO"
             star = "*" if name is not None and name == current else ""
             shown = _UNKNOWN_NAME if name is None else name
-            lines.append(f"{entry.id:4d} {valid:<5}{entry.flushed or '':<19} {star:>3} {shown}")
+            lines.append(f"{entry.id:4d} {valid:<5} {entry.flushed or '':<19} {star:>3} {shown}")
     return "\n".join(lines)
