@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import os
-import socket
-from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional
 
 from scrjob._clock import SystemClock
 
@@ -26,13 +25,40 @@ class RealContext(NamedTuple):
         return self._replace(environ={**self.environ, **extra})
 
 
-def system_context(environ: Optional[Mapping[str, str]] = None) -> RealContext:
-    """Return the world as it is. ``environ`` replaces the process's own environment (a copy is kept)."""
-    from scrjob._process import SubprocessRunner  # noqa: PLC0415 - subprocess costs 8 ms
+class SystemContext:
+    """The real world; what is costly to import (runner, host name) is made when it is first used.
 
-    return RealContext(
-        environ=dict(os.environ if environ is None else environ),
-        runner=SubprocessRunner(),
-        clock=SystemClock(),
-        hostname=socket.gethostname(),
-    )
+    Args:
+        environ: the environment.
+    """
+
+    if TYPE_CHECKING:
+        runner: CommandRunner
+        hostname: str
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.clock: Clock = SystemClock()
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for attributes that are not there yet.
+        if name == "runner":
+            from scrjob._process import SubprocessRunner  # noqa: PLC0415 - subprocess costs 8 ms
+
+            self.runner = SubprocessRunner()
+            return self.runner
+        if name == "hostname":
+            import socket  # noqa: PLC0415 - costs 3 ms
+
+            self.hostname = socket.gethostname()
+            return self.hostname
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def with_environ(self, extra: Mapping[str, str]) -> SystemContext:
+        """Return a context whose environment has ``extra`` on top."""
+        return SystemContext({**self.environ, **extra})
+
+
+def system_context(environ: Optional[Mapping[str, str]] = None) -> SystemContext:
+    """Return the world as it is. ``environ`` replaces the process's own environment (a copy is kept)."""
+    return SystemContext(dict(os.environ if environ is None else environ))
