@@ -132,7 +132,7 @@ class CommandError(_KeywordError):
     stderr: str
     seconds: float
 
-    def __init__(  # noqa: PLR0913 - the parts of one event
+    def __init__(
         self,
         argv: Sequence[str],
         *,

@@ -6,8 +6,9 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
+from scrjob._clock import wait_for
 from scrjob._plugins import Plugin
-from scrjob._process import signal_group, wait_process
+from scrjob._process import group_exists, kill_group, signal_group, wait_process
 from scrjob.errors import NotSupportedError
 from scrjob.model import ExitStatus
 
@@ -71,11 +72,17 @@ class JobLauncher(Plugin):
 
     def kill_run(self, jobstep: Any = None) -> None:
         """End the whole step: TERM, a grace, KILL, each with a deadline. Again or too late is no error."""
-        for number, limit_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, KILL_LIMIT_S)):
-            if not signal_group(jobstep, number):
-                return
-            if wait_process(jobstep, limit_s) is not None:
-                return
+        if not signal_group(jobstep, signal.SIGTERM):
+            return
+        clock = self.context.clock
+
+        def gone() -> bool:
+            # The launcher may end at once and leave ranks that ignore TERM in its group.
+            return jobstep.poll() is not None and not group_exists(jobstep.pid)
+
+        if not wait_for(gone, clock=clock, limit_s=TERM_GRACE_S):
+            kill_group(jobstep.pid)
+            wait_for(gone, clock=clock, limit_s=KILL_LIMIT_S)
 
     def exit_status(self, proc: Any) -> Optional[ExitStatus]:
         """Return how the application ended, as well as the launcher can tell; None while it runs."""
@@ -94,6 +101,11 @@ class JobLauncher(Plugin):
 
     def rank_pids(self, jobstep: Any) -> dict[NodeName, list[int]]:
         """Return the process ids of the step's ranks, as each node numbers them; {} if not known."""
+        del jobstep
+        return {}
+
+    def outside_pids(self, jobstep: Any) -> dict[NodeName, list[int]]:
+        """Return the same processes as this host numbers them; {} if the nodes are other machines."""
         del jobstep
         return {}
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Before the first run in an allocation: checks, directories, and what a former job left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, Optional
+
+from scrjob.formats import halt
+from scrjob.supervisor.state import state_dir
+from scrjob.test_runtime import TestRuntime
+
+if TYPE_CHECKING:
+    from scrjob.formats.kvtree import KVTree
+    from scrjob.protocols import JobEnvironment
+
+logger = logging.getLogger(__name__)
+
+OWN_REASONS = ("SCRJOB_SIGNAL", "SCRJOB_TIME_LIMIT")
+"""Halt reasons that the supervisor writes; a new job takes them out of halt.scr."""
+
+STALE_REASONS = ("SCR_FINALIZE_CALLED", "TIME_LIMIT", *OWN_REASONS)
+"""Halt reasons of a former job that say nothing about a new one. JOB_HALTED is a user's word: it stays."""
+
+
+def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> None:
+    """Prepare the prefix and the allocation for the first run. SCR_ENABLE=0: does nothing.
+
+    In a new job (no state directory of its id in the prefix yet) flush.scr and nodes.scr of the
+    former job are removed, and halt reasons that were only about it.
+
+    Raises:
+        ScrError: something needed is missing; a RuntimeError, as published.
+    """
+    if jobenv is None:
+        from scrjob.jobenv import JobEnv  # noqa: PLC0415 - only for direct callers
+
+        jobenv = JobEnv()
+    if jobenv.param.get("SCR_ENABLE") == "0":
+        return
+    TestRuntime(jobenv)
+    jobenv.resmgr.prerun()
+    if not os.path.isdir(state_dir(jobenv)):
+        forget_former_job(jobenv)
+        # Last: a prerun that was killed before this point does its work again.
+        os.makedirs(state_dir(jobenv), exist_ok=True)
+    if verbose:
+        logger.info("prerun done for job %s in %s", jobenv.job_id(), jobenv.dir_prefix())
+
+
+def forget_former_job(jobenv: JobEnvironment) -> None:
+    """Remove what a former job's files would make this one believe."""
+    for name in ("flush.scr", "nodes.scr"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(jobenv.dir_scr(), name))
+    drop_halt_reasons(jobenv, STALE_REASONS)
+
+
+def drop_halt_reasons(jobenv: JobEnvironment, reasons: tuple[str, ...]) -> None:
+    """Take the exit reason out of halt.scr if it is one of ``reasons``."""
+    path = os.path.join(jobenv.dir_scr(), "halt.scr")
+
+    def change(tree: KVTree) -> None:
+        if halt.conditions(tree).reason in reasons:
+            halt.apply(tree, {halt.REASON: None})
+
+    if os.path.exists(path):
+        halt.update(path, change, on_damage=lambda error: logger.warning("%s", error))

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""scr_run as a function: prerun, the run loop, postrun, report, exit code."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
+
+from scrjob.errors import ScrError, UsageError
+from scrjob.prerun import prerun
+from scrjob.supervisor import state
+from scrjob.supervisor.command import RunCommand
+
+if TYPE_CHECKING:
+    from scrjob.jobenv import JobEnv
+    from scrjob.supervisor.loop import Loop, Outcome
+
+logger = logging.getLogger(__name__)
+
+EXIT_NOT_SAFE = 73
+EXIT_DATA_SAFE = (0, 75)
+"""Exit codes that promise that the data is safe; they become EXIT_NOT_SAFE if it is not."""
+
+RUN_OPTIONS = ("-rc", "--run-cmd")
+RESTART_OPTIONS = ("-rs", "--restart-cmd")
+
+
+def run(
+    launcher: str = "",
+    launcher_args: Optional[Sequence[str]] = None,
+    run_cmd: str = "",
+    restart_cmd: str = "",
+    restart_args: Optional[Sequence[str]] = None,
+    verbose: bool = False,
+    *,
+    jobenv: Optional[JobEnv] = None,
+    say: Optional[Callable[[str], None]] = None,
+) -> int:
+    """Keep a parallel program alive to its end, and return the exit code of docs/exit-codes.md.
+
+    Args:
+        launcher: name of the launcher.
+        launcher_args: what follows its name on the command line.
+        run_cmd: appended to them when there is nothing to restart from, or no ``restart_cmd``.
+        restart_cmd: appended in its place when there is a checkpoint; SCR_CKPT_NAME in it becomes
+            the checkpoint's name. Both are split as a shell would.
+        restart_args: launcher arguments for the restart command; default ``launcher_args``.
+        verbose: without ``say``, tell the log at level INFO instead of DEBUG.
+        jobenv: the job; default: from the real environment.
+        say: is told each step in one line; default: the log of this module.
+
+    Raises:
+        UsageError, ConfigError, PluginError, NotInAllocationError, SupervisorActiveError: before
+            anything was started.
+        ScrError: in the middle; what can be saved was saved before.
+    """
+    from scrjob.jobenv import JobEnv  # noqa: PLC0415 - the heavy part, after the arguments
+
+    command = RunCommand(list(launcher_args or ()), run_cmd, restart_cmd, list(restart_args or ()))
+    command.check()
+    validate_launcher(launcher)
+    jobenv = jobenv or JobEnv(launcher=launcher)
+    level = logging.INFO if verbose else logging.DEBUG
+    tell = say or (lambda line: logger.log(level, "%s", line))
+    if jobenv.param.get("SCR_ENABLE") == "0":
+        return _pass_through(jobenv, command)
+    for problem in jobenv.param.problems:
+        tell(f"configuration: {problem}")
+    return _supervise(jobenv, command, tell)
+
+
+def _pass_through(jobenv: JobEnv, command: RunCommand) -> int:
+    """Run the launcher's command unchanged, once, and return its exit code."""
+    launcher = jobenv.launcher
+    launcher.bind(jobenv.context)
+    proc, jobstep = launcher.launch_run(command.words(None), nodes=[], down_nodes=[])
+    try:
+        launcher.wait_run(proc)
+    except KeyboardInterrupt:
+        launcher.kill_run(jobstep)
+        raise
+    status = launcher.exit_status(proc)
+    return status.code if status else 1
+
+
+def _supervise(jobenv: JobEnv, command: RunCommand, say: Callable[[str], None]) -> int:
+    from scrjob.cli import SCRLog  # noqa: PLC0415 - chooses its back end
+    from scrjob.supervisor.loop import Loop  # noqa: PLC0415 - not for SCR_ENABLE=0
+    from scrjob.supervisor.settings import Settings  # noqa: PLC0415 - same
+    from scrjob.supervisor.signals import SignalWatch  # noqa: PLC0415 - same
+
+    settings = Settings.from_param(jobenv)
+    jobenv.launcher.nodes_wanted(command.words(None))  # tells a wrong launcher option early
+    with SignalWatch() as signals:
+        prerun(jobenv)
+        with state.JobState(jobenv) as job_state:
+            log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user())
+            loop = Loop(jobenv, command, settings, job_state, signals, log, say)
+            pending = _pending(job_state)
+            try:
+                outcome = pending or loop.run()
+            except ScrError as error:
+                say(f"error: {error}")
+                _finish(jobenv, loop, job_state, _failed(error), log, say)
+                raise
+            return _finish(jobenv, loop, job_state, outcome, log, say)
+
+
+def _pending(job_state: state.JobState) -> Optional[Outcome]:
+    """Return the outcome of a supervisor that died after its loop was over, before it had finished."""
+    from scrjob.supervisor.loop import Outcome  # noqa: PLC0415 - loaded by now
+
+    left = job_state.data["outcome"]
+    if job_state.known and job_state.phase == state.SCAVENGE and left:
+        return Outcome(int(left["code"]), str(left["why"]))
+    return None
+
+
+def _failed(error: ScrError) -> Outcome:
+    from scrjob.supervisor.loop import Outcome  # noqa: PLC0415 - loaded by now
+
+    return Outcome(error.exit_code, str(error))
+
+
+def _finish(
+    jobenv: JobEnv,
+    loop: Loop,
+    job_state: state.JobState,
+    outcome: Outcome,
+    log: Any,
+    say: Callable[[str], None],
+) -> int:
+    """Save the data, take back our halt condition, report; returns the exit code."""
+    from scrjob.postrun import save_datasets  # noqa: PLC0415 - at the end only
+    from scrjob.supervisor.report import make_report, report_lines  # noqa: PLC0415 - same
+
+    job_state.data["outcome"] = outcome._asdict()
+    job_state.save(state.SCAVENGE)
+    say(f"{outcome.why}; saving what is in cache")
+    clock = jobenv.context.clock
+    began = clock.monotonic()
+    saved = save_datasets(jobenv, loop.nodes_to_leave_alone(), log, logger.debug)
+    for row in saved.datasets:
+        say(f"{row.kind} {row.name} (dataset {row.dataset_id}): {row.how}")
+    code = outcome.code
+    if code in EXIT_DATA_SAFE and not saved.newest_safe:
+        code = EXIT_NOT_SAFE
+    loop.leave()
+    report = make_report(
+        jobenv, job_state, outcome._replace(code=code), saved, clock.monotonic() - began
+    )
+    job_state.data["saved"] = report["datasets"]
+    job_state.save(state.DONE)
+    for line in report_lines(report):
+        say(line)
+    return code
+
+
+def print_usage(launcher: str = "") -> str:
+    """Return the usage text of scr_run, or of the command with its launcher fixed."""
+    name = f"scr_{launcher}" if launcher else "scr_run LAUNCHER"
+    return (
+        f"usage: {name} [launcher args] PROGRAM [args]\n"
+        f"       {name} [launcher args] -rc|--run-cmd CMD [-rs|--restart-cmd CMD] [launcher args]\n"
+    )
+
+
+def validate_launcher(launcher: str) -> None:
+    """Return nothing if the launcher is known.
+
+    Raises:
+        UsageError: none is named.
+        PluginError: it is unknown; lists the known ones.
+    """
+    from scrjob.launchers.auto import LAUNCHERS  # noqa: PLC0415 - keeps parseargs light
+
+    if not launcher:
+        raise UsageError(f"no launcher is named; known: {', '.join(LAUNCHERS.names())}")
+    LAUNCHERS.load(launcher)
+
+
+def parseargs(
+    argv: Sequence[str], launcher: str = ""
+) -> tuple[str, list[str], str, str, list[str]]:
+    """Return (launcher, launcher_args, run_cmd, restart_cmd, restart_args) of a command line.
+
+    Args:
+        argv: the words after the program's name.
+        launcher: fixed by the command; "": the first word.
+
+    ``-rc CMD``, ``--run-cmd CMD``, ``--run-cmd=CMD`` and the same for ``-rs``/``--restart-cmd`` may
+    stand anywhere before a ``--``; all other words are the launcher's, in their order.
+    ``restart_args`` is empty: the restart command gets the launcher's arguments.
+
+    Raises:
+        UsageError: no launcher, or an option without its command.
+    """
+    words = list(argv)
+    if not launcher:
+        if not words:
+            raise UsageError("no launcher is named")
+        launcher = words.pop(0)
+    commands = {"run": "", "restart": ""}
+    rest: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            rest += [word, *words]
+            break
+        kind, value = _own_option(word)
+        if not kind:
+            rest.append(word)
+            continue
+        if value is None:
+            if not words:
+                raise UsageError(f"{word} needs a command")
+            value = words.pop(0)
+        commands[kind] = value
+    return launcher, rest, commands["run"], commands["restart"], []
+
+
+def _own_option(word: str) -> tuple[str, Optional[str]]:
+    for kind, names in (("run", RUN_OPTIONS), ("restart", RESTART_OPTIONS)):
+        for name in names:
+            if word == name:
+                return kind, None
+            if word.startswith(name + "="):
+                return kind, word[len(name) + 1 :]
+    return "", None

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The run loop: test nodes, decide, launch, watch, judge; again until it is over; then save the data.
+
+Each step is written to the state file before it is done, so that a supervisor that is killed at any
+line can be started again in the same allocation and continues.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
+
+from scrjob.errors import CommandError, ScrError
+from scrjob.have_restart import have_restart
+from scrjob.list_down_nodes import examine_nodes
+from scrjob.model import END_NO_LIMIT, END_UNKNOWN, Cause, ExitStatus
+from scrjob.postrun import save_datasets
+from scrjob.prerun import OWN_REASONS, drop_halt_reasons
+from scrjob.should_exit import halt_reason
+from scrjob.supervisor import evidence, state
+from scrjob.supervisor.monitor import STOP_FILE, Monitor, Seen
+from scrjob.supervisor.settings import AT_ONCE_S, PROGRESS_ATTEMPTS, UNLIMITED
+from scrjob.supervisor.stacks import gather_stacks, stacks_name
+from scrjob.supervisor.verdict import StepEnd, Verdict, judge
+from scrjob.watchdog import ProgressWatch
+
+if TYPE_CHECKING:
+    from scrjob.jobenv import JobEnv
+    from scrjob.supervisor.command import RunCommand
+    from scrjob.supervisor.settings import Settings
+    from scrjob.supervisor.signals import SignalWatch
+    from scrjob.supervisor.state import JobState
+
+logger = logging.getLogger(__name__)
+
+EXIT_SUCCESS = 0
+EXIT_FEW_NODES = 69
+EXIT_REQUEUE = 75
+EXIT_NO_PROGRESS = 93
+EXIT_INTERRUPTED = 130
+FINALIZED = "SCR_FINALIZE_CALLED"
+TIME_REASONS = ("TIME_LIMIT", "SCRJOB_TIME_LIMIT")
+
+
+class Outcome(NamedTuple):
+    """How the loop ended: the exit code of docs/exit-codes.md and one line why."""
+
+    code: int
+    why: str
+
+
+class Loop:
+    """Runs one job's command until it is over.
+
+    Args:
+        jobenv: the job; its launcher starts the steps.
+        command: what to launch.
+        settings: the user's.
+        job_state: locked and loaded.
+        signals: entered.
+        log: an SCRLog.
+        say: tells the user one line.
+    """
+
+    def __init__(
+        self,
+        jobenv: JobEnv,
+        command: RunCommand,
+        settings: Settings,
+        job_state: JobState,
+        signals: SignalWatch,
+        log: Any,
+        say: Callable[[str], None],
+    ) -> None:
+        self._jobenv = jobenv
+        self._command = command
+        self._settings = settings
+        self._state = job_state
+        self._signals = signals
+        self._log = log
+        self._say = say
+        self._clock = jobenv.context.clock
+        self._nodes = jobenv.job_nodes()
+        self._left_at_start = self._time_left()
+        self._step_nodes: Optional[list[str]] = None
+        self._avoided: list[str] = []
+        self._monitor = Monitor(
+            jobenv,
+            settings,
+            signals,
+            halt=self._halt,
+            gather_stacks=self._gather_stacks,
+            say=say,
+            stop_path=os.path.join(job_state.directory, STOP_FILE),
+        )
+
+    def run(self) -> Outcome:
+        """Return when no further run is to be started. The data is not saved yet."""
+        outcome = self._take_over()
+        while outcome is None:
+            outcome = self._before_launch() or self._one_run()
+        return outcome
+
+    # -- a predecessor's remains ------------------------------------------------------------
+
+    def _take_over(self) -> Optional[Outcome]:
+        """Continue what a supervisor that died in this allocation left, else begin a session."""
+        data = self._state.data
+        if not self._state.known or self._state.phase == state.DONE:
+            data["session"] += 1
+            data["without_progress"] = 0
+            data["outcome"] = None
+            self._state.save(state.TESTING)
+            return None
+        self._say(
+            f"continuing job {data['job_id']}: a supervisor was lost in phase {self._state.phase!r}"
+        )
+        last = self._runs()[-1] if self._runs() else None
+        if last is None or last["cause"] is not None:
+            return None
+        if last["exit_code"] is not None:  # it ended before the eyes of the predecessor
+            return self._judge(last, Seen(ExitStatus(last["exit_code"], last["signal"])))
+        if self._jobenv.launcher.end_orphan(last["step"]):
+            self._say(f"run {last['run']} was still there without its supervisor: ended it")
+        self._close_run(
+            last, Verdict(Cause.SUPERVISOR_LOST, ["scr_run died during this run"]), None
+        )
+        return None
+
+    # -- before a launch --------------------------------------------------------------------
+
+    def _before_launch(self) -> Optional[Outcome]:
+        """Find bad nodes; return an outcome if no further run is to be started."""
+        self._state.save(state.TESTING)
+        if self._signals.first:
+            return self._signal_outcome(self._signals.first.name)
+        held = self._halted()
+        if held is not None:
+            return held
+        counted = [run for run in self._runs() if run["cause"] != Cause.SUPERVISOR_LOST.value]
+        if self._settings.runs != UNLIMITED and len(counted) >= self._settings.runs:
+            # Only after a lost supervisor: else the run's own verdict ended the loop.
+            code = (counted[-1]["exit_code"] or 1) if counted else 1
+            return Outcome(code, "no runs are left")
+        first = not self._runs()
+        self._test_nodes(first)
+        left = self._time_left()
+        reserve = self._settings.reserve(self._left_at_start)
+        if left is not None and left <= reserve:
+            return Outcome(
+                EXIT_REQUEUE, f"{left:.0f} s of the allocation are left, too few for a run"
+            )
+        good = self._good_nodes()
+        needed = self._needed()
+        if len(good) < needed:
+            return Outcome(
+                EXIT_FEW_NODES, f"{len(good)} healthy nodes are left, {needed} are needed"
+            )
+        return None
+
+    def _halted(self) -> Optional[Outcome]:
+        reason = halt_reason(self._jobenv)
+        if reason is None:
+            return None
+        stored = evidence.stored_halt_reason(self._jobenv)
+        if stored in TIME_REASONS:
+            return Outcome(EXIT_REQUEUE, reason)
+        if stored in OWN_REASONS:
+            return Outcome(EXIT_REQUEUE, reason)
+        if stored == FINALIZED:
+            reason += " (the program is through; to run it again: scr_halt --unset-reason)"
+        return Outcome(EXIT_SUCCESS, reason)
+
+    def _test_nodes(self, first: bool) -> None:
+        known = self._state.bad_nodes()
+        left = [node for node in self._nodes if node not in known]
+        verdicts = examine_nodes(self._jobenv, left) if left else {}
+        for verdict in verdicts.values():
+            self._condemn_node(verdict)
+        broken = self._jobenv.nodetests.broken
+        for test in broken:
+            self._say(f"node test {test.test} is not believed: it {test.why}")
+        if first:
+            evidence.refuse_broken_tests(broken)
+        self._state.save()
+
+    def _condemn_node(self, verdict: Any) -> None:
+        if self._state.condemn(verdict):
+            self._say(f"node {verdict.node} is out: {verdict.reason} (by {verdict.test})")
+            self._log.event("NODE_FAIL", note=f"{verdict.node}: {verdict.reason}", secs=0)
+
+    def _good_nodes(self) -> list[str]:
+        bad = self._state.bad_nodes()
+        return [node for node in self._nodes if node not in bad]
+
+    def _needed(self) -> int:
+        """Return how many nodes a run needs; the order of sources is documented in docs/nodes.md."""
+        if self._settings.min_nodes:
+            return self._settings.min_nodes
+        ran = [run for run in self._runs() if run["nodes"]]
+        if ran and evidence.written_since(self._jobenv, "nodes.scr", ran[-1]["started"]):
+            count = self._jobenv.runnode_count()
+            if count:
+                return count
+        if ran:
+            return len(ran[-1]["nodes"])
+        wanted = self._jobenv.launcher.nodes_wanted(self._command.words(None))
+        return wanted or len(self._nodes)
+
+    # -- one run ------------------------------------------------------------------------------
+
+    def _one_run(self) -> Optional[Outcome]:
+        if self._runs() and not self._jobenv.resmgr.private_storage():
+            # Nodes without storage of their own: what is in cache would not be found again.
+            save_datasets(self._jobenv, self._bad_names(), self._log, self._say)
+        good = self._good_nodes()
+        self._avoided = self._bad_names()
+        run = self._open_run()
+        words = self._command.words(self._restart_name(good))
+        self._export()
+        launcher = self._jobenv.launcher
+        self._log.event("RUN_START", note=f"run={run['run']}")
+        self._state.save(state.LAUNCHING)
+        try:
+            proc, jobstep = launcher.launch_run(words, nodes=good, down_nodes=self._avoided)
+        except CommandError as error:
+            return self._judge(run, Seen(None), launch_error=str(error))
+        run["step"] = launcher.step_record(jobstep)
+        run["launched"] = self._clock.now()
+        self._state.save(state.RUNNING)
+        self._say(f"run {run['run']}: launched on {evidence.fold(good)}" + self._avoiding())
+        wanted = launcher.nodes_wanted(words) or self._needed()
+        self._step_nodes = None
+
+        def used() -> list[str]:
+            return self._used_nodes(run, jobstep, good[:wanted])
+
+        progress = (
+            ProgressWatch(self._jobenv, self._settings.watchdog)
+            if self._settings.watchdog
+            else None
+        )
+        seen = self._monitor.watch(
+            proc,
+            jobstep,
+            used=used,
+            progress=progress,
+            reserve_s=self._settings.reserve(self._left_at_start),
+        )
+        used()
+        return self._judge(run, seen)
+
+    def _restart_name(self, good: list[str]) -> Optional[str]:
+        """Return the checkpoint for the restart command; not asked for when there is none."""
+        if not self._command.restart_cmd:
+            return None
+        return have_restart(self._jobenv, good)
+
+    def _used_nodes(self, run: dict[str, Any], jobstep: Any, guess: list[str]) -> list[str]:
+        """Return where the step runs; the first time that it is known, check it."""
+        if self._step_nodes is None:
+            found = self._jobenv.launcher.step_nodes(jobstep)
+            if found is None:
+                return guess
+            self._step_nodes = [str(node) for node in found]
+            run["nodes"] = self._step_nodes
+            self._state.save()
+            wrong = sorted(set(self._step_nodes) & set(self._avoided))
+            if wrong:
+                self._jobenv.launcher.kill_run(jobstep)
+                raise ScrError(
+                    f"launcher {self._jobenv.launcher.name} used {', '.join(wrong)}, which it was told "
+                    "to avoid; the step was ended"
+                )
+        return self._step_nodes
+
+    def _avoiding(self) -> str:
+        return f", avoiding {evidence.fold(self._avoided)}" if self._avoided else ""
+
+    def _bad_names(self) -> list[str]:
+        return list(self._state.bad_nodes())
+
+    def _runs(self) -> list[dict[str, Any]]:
+        session = self._state.data["session"]
+        return [run for run in self._state.runs if run["session"] == session]
+
+    def _open_run(self) -> dict[str, Any]:
+        run: dict[str, Any] = {
+            "run": len(self._runs()) + 1,
+            "session": self._state.data["session"],
+            "started": self._clock.now(),
+            "launched": None,
+            "ended": None,
+            "nodes": [],
+            "avoided": self._avoided,
+            "step": "",
+            "cause": None,
+            "evidence": [],
+            "exit_code": None,
+            "signal": None,
+            "dataset_before": evidence.newest_dataset(self._jobenv),
+            "dataset_after": None,
+            "lost_seconds": 0.0,
+        }
+        self._state.runs.append(run)
+        return run
+
+    # -- after a run --------------------------------------------------------------------------
+
+    def _judge(self, run: dict[str, Any], seen: Seen, launch_error: str = "") -> Optional[Outcome]:
+        """Find out why the run ended, write it down, and return an outcome if it was the last."""
+        run["ended"] = self._clock.now()
+        if seen.status is not None:
+            run["exit_code"], run["signal"] = seen.status
+        self._state.save(state.ENDED)
+        failed = seen.status is None or not seen.status.success
+        if failed and not (seen.signal_name or seen.time_up):
+            before = set(self._bad_names())
+            self._test_nodes(first=False)
+            new = [bad for name, bad in self._state.bad_nodes().items() if name not in before]
+        else:
+            new = []
+        for bad in seen.down:
+            self._condemn_node(bad)
+        used = run["nodes"] or self._good_nodes()
+        down = list({bad.node: bad for bad in [*new, *seen.down] if bad.node in used}.values())
+        verdict = judge(
+            StepEnd(
+                status=seen.status,
+                down=down,
+                hang=seen.hang,
+                time_up=seen.time_up,
+                signal_name=seen.signal_name,
+                halt_reason="JOB_HALTED"
+                if seen.stop_asked
+                else evidence.stored_halt_reason(self._jobenv),
+                storage=evidence.full_storage(self._jobenv) if failed else "",
+                launch_error=launch_error,
+            ),
+            FINALIZED,
+            TIME_REASONS,
+        )
+        self._close_run(run, verdict, seen.status)
+        return self._after(run, verdict, seen)
+
+    def _close_run(
+        self, run: dict[str, Any], verdict: Verdict, status: Optional[ExitStatus]
+    ) -> None:
+        run["ended"] = self._clock.now() if run["ended"] is None else run["ended"]
+        run["cause"] = verdict.cause.value
+        run["evidence"] = list(verdict.evidence)
+        run["exit_code"] = status.code if status else None
+        run["signal"] = status.signal if status else None
+        run["dataset_after"] = evidence.newest_dataset(self._jobenv)
+        if verdict.cause is not Cause.SUCCESS:
+            run["lost_seconds"] = evidence.lost_since_dataset(self._jobenv, run)
+        secs = run["ended"] - run["started"]
+        note = " ".join([f"run={run['run']}", f"cause={verdict.cause.name}", *verdict.evidence])
+        self._log.event("RUN_END", note=note, secs=secs)
+        self._say(f"run {run['run']} ended after {secs:.1f} s: {verdict}")
+        self._state.save(state.ENDED)
+
+    def _after(self, run: dict[str, Any], verdict: Verdict, seen: Seen) -> Optional[Outcome]:
+        """Return the outcome if this run was the last, None to go on."""
+        code = run["exit_code"]
+        if verdict.cause is Cause.SUCCESS:
+            return Outcome(EXIT_SUCCESS, "the program finished")
+        if verdict.cause is Cause.HALT:
+            forced = seen.stop_asked or code == 0
+            return Outcome(EXIT_SUCCESS if forced else code or 1, str(verdict))
+        if verdict.cause is Cause.SIGNAL:
+            return self._signal_outcome(seen.signal_name)
+        if verdict.cause is Cause.TIME_LIMIT:
+            return Outcome(EXIT_REQUEUE, str(verdict))
+        runs = [r for r in self._runs() if r["cause"] != Cause.SUPERVISOR_LOST.value]
+        if self._settings.runs != UNLIMITED and len(runs) >= self._settings.runs:
+            return Outcome(code or 1, f"{verdict}; no runs are left")
+        return self._progress(run, verdict)
+
+    def _progress(self, run: dict[str, Any], verdict: Verdict) -> Optional[Outcome]:
+        """Count runs that brought nothing; return an outcome when there were too many."""
+        data = self._state.data
+        advanced = run["dataset_after"] > run["dataset_before"]
+        makes_datasets = run["dataset_after"] > 0
+        at_once = run["ended"] - run["started"] < AT_ONCE_S
+        if verdict.cause is Cause.NODE_DOWN:
+            pass  # not the program's doing: neither counted nor forgiven
+        elif not advanced and (makes_datasets or at_once):
+            data["without_progress"] += 1
+        else:
+            data["without_progress"] = 0
+        self._state.save()
+        if data["without_progress"] >= PROGRESS_ATTEMPTS:
+            return Outcome(
+                EXIT_NO_PROGRESS,
+                f"{PROGRESS_ATTEMPTS} runs in a row brought no new dataset, last {verdict}",
+            )
+        return None
+
+    def _signal_outcome(self, name: str) -> Outcome:
+        code = EXIT_INTERRUPTED if name == "SIGINT" else EXIT_REQUEUE
+        return Outcome(code, f"{name} received")
+
+    # -- helpers -----------------------------------------------------------------------------
+
+    def _time_left(self) -> Optional[float]:
+        """Return the seconds until the allocation ends, None if it has no end or none is known."""
+        end = int(self._jobenv.resmgr.end_time())
+        if end in (END_UNKNOWN, END_NO_LIMIT):
+            return None
+        return end - self._clock.now()
+
+    def _export(self) -> None:
+        """Give the program what it needs to find the job: id, user, prefix, end of the allocation."""
+        extra = {
+            "SCR_JOB_ID": self._jobenv.job_id(),
+            "SCR_USER_NAME": self._jobenv.user(),
+            "SCR_PREFIX": self._jobenv.dir_prefix(),
+            "SCR_END_TIME": str(int(self._jobenv.resmgr.end_time())),
+            "SCR_STACK_DIR": self._state.directory,
+        }
+        self._jobenv.launcher.bind(self._jobenv.context.with_environ(extra))
+
+    def _halt(self, reason: str) -> None:
+        evidence.write_halt_reason(self._jobenv, reason)
+        self._state.data["own_reason"] = reason
+        self._state.save()
+
+    def _gather_stacks(self, jobstep: Any) -> None:
+        run = self._runs()[-1]
+        path = stacks_name(self._state.directory, run["run"])
+        written = gather_stacks(self._jobenv, jobstep, path, self._state.directory)
+        self._say(f"stacks of the hung ranks: {written or 'none could be had'}")
+
+    def nodes_to_leave_alone(self) -> list[str]:
+        """Return the nodes that a scavenge must not wait for."""
+        return self._bad_names()
+
+    def leave(self) -> None:
+        """Take our own halt condition back: it was about this job only."""
+        if self._state.data["own_reason"]:
+            drop_halt_reasons(self._jobenv, OWN_REASONS)
+            self._state.data["own_reason"] = None

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The account at the end of a job: runs, causes, where the time went, what is safe.
+
+The same facts as text for people and as ``report.json`` beside the state file (docs/state.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, Optional
+
+from scrjob._fsio import atomic_write
+from scrjob.scrlog import iter_file, log_path
+
+if TYPE_CHECKING:
+    from scrjob.postrun import Postrun
+    from scrjob.protocols import JobEnvironment
+    from scrjob.supervisor.loop import Outcome
+    from scrjob.supervisor.state import JobState
+
+SCHEMA = 1
+CHECKPOINTING = ("CHECKPOINT_END", "OUTPUT_END", "FLUSH_SUCCESS", "FLUSH_FAIL")
+"""Log events whose seconds are the time that the program waited for its data to be safe."""
+
+
+def account(
+    state: dict[str, Any], checkpointing: Optional[list[tuple[float, float]]], now: float
+) -> dict[str, Any]:
+    """Return where the time of a session went, in seconds. Pure.
+
+    Args:
+        state: the state of docs/state.md.
+        checkpointing: (Unix seconds of the end, seconds) of each checkpoint; None: not known.
+        now: Unix seconds at the end.
+
+    Returns:
+        total; computing, checkpointing (None if unknown), lost work and waiting between runs by the
+        cause of the run before. computing + checkpointing + lost + waiting make up total, as far
+        as known; computing includes checkpointing where that is unknown.
+    """
+    runs = [run for run in state["runs"] if run["session"] == state["session"]]
+    lost: dict[str, float] = {}
+    waiting: dict[str, float] = {}
+    running = 0.0
+    rows = []
+    previous_end, previous_cause = None, "start"
+    began = runs[0]["started"] if runs else now
+    for run in runs:
+        ended = run["ended"] if run["ended"] is not None else now
+        launched = run["launched"] or run["started"]
+        gap = launched - (previous_end if previous_end is not None else run["started"])
+        waiting[previous_cause] = waiting.get(previous_cause, 0.0) + max(0.0, gap)
+        running += ended - launched
+        if run["lost_seconds"]:
+            lost[run["cause"]] = lost.get(run["cause"], 0.0) + run["lost_seconds"]
+        spent = None
+        if checkpointing is not None:
+            spent = sum(secs for when, secs in checkpointing if run["started"] <= when <= ended + 1)
+        rows.append(
+            {
+                "run": run["run"],
+                "cause": run["cause"],
+                "seconds": ended - launched,
+                "checkpointing": spent,
+                "lost": run["lost_seconds"],
+                "wait_before": max(0.0, gap),
+            }
+        )
+        previous_end, previous_cause = ended, run["cause"] or "unknown"
+    spent_all = None
+    if checkpointing is not None:
+        spent_all = sum(row["checkpointing"] for row in rows)
+    return {
+        "total": now - began,
+        "computing": max(0.0, running - sum(lost.values()) - (spent_all or 0.0)),
+        "checkpointing": spent_all,
+        "lost": lost,
+        "waiting": waiting,
+        "runs": rows,
+    }
+
+
+def checkpoint_seconds(jobenv: JobEnvironment) -> Optional[list[tuple[float, float]]]:
+    """Return (when, seconds) of each checkpoint from the SCR log, None if the job keeps no log."""
+    try:
+        records = list(iter_file(log_path(jobenv.dir_prefix())))
+    except OSError:
+        return None
+    mine = [
+        (record["timestamp"].timestamp(), record.get("secs", 0.0))
+        for record in records
+        if record.get("type") == "event"
+        and record.get("label") in CHECKPOINTING
+        and record.get("jobid") == jobenv.job_id()
+        and "timestamp" in record
+    ]
+    return mine or None
+
+
+def make_report(
+    jobenv: JobEnvironment,
+    job_state: JobState,
+    outcome: Outcome,
+    saved: Optional[Postrun],
+    scavenge_seconds: float,
+) -> dict[str, Any]:
+    """Return the report of docs/state.md, and write it to ``report.json`` beside the state."""
+    data = job_state.data
+    now = jobenv.context.clock.now()
+    report = {
+        "schema": SCHEMA,
+        "job_id": data["job_id"],
+        "prefix": data["prefix"],
+        "exit_code": outcome.code,
+        "why": outcome.why,
+        "ended": now,
+        "scavenge_seconds": scavenge_seconds,
+        "time": account(data, checkpoint_seconds(jobenv), now),
+        "bad_nodes": data["bad_nodes"],
+        "datasets": [row._asdict() for row in saved.datasets] if saved else [],
+        "newest_safe": saved.newest_safe if saved else None,
+    }
+    text = json.dumps(report, indent=1, sort_keys=True) + "\n"
+    path = os.path.join(job_state.directory, "report.json")
+    atomic_write(path, text.encode("utf-8", "surrogateescape"), mode=0o644)
+    return report
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """Return the report as lines for people."""
+    time = report["time"]
+    lines = ["summary:"]
+    for row in time["runs"]:
+        lines.append(
+            f"  run {row['run']}: {row['seconds']:.1f} s, {row['cause']}"
+            + (f", {row['lost']:.1f} s of work lost" if row["lost"] else "")
+            + (f", {row['wait_before']:.1f} s until it was launched" if row["wait_before"] else "")
+        )
+    for node, verdict in report["bad_nodes"].items():
+        lines.append(f"  node {node} was bad: {verdict['reason']}")
+    spent = time["checkpointing"]
+    lines.append(
+        f"  time {time['total']:.1f} s: computing {time['computing']:.1f} s, "
+        + (
+            "checkpointing not known (no log: set SCR_LOG_ENABLE=1)"
+            if spent is None
+            else f"checkpointing {spent:.1f} s"
+        )
+        + f", lost {sum(time['lost'].values()):.1f} s, "
+        f"between runs {sum(time['waiting'].values()):.1f} s, scavenge {report['scavenge_seconds']:.1f} s"
+    )
+    lines += [_dataset_line(row) for row in report["datasets"]]
+    if not report["datasets"]:
+        lines.append("  no dataset was left to save")
+    lines.append(f"  exit code {report['exit_code']}: {report['why']}")
+    return lines
+
+
+def _dataset_line(row: dict[str, Any]) -> str:
+    state = "safe" if row["safe"] else "NOT SAFE"
+    return f"  {row['kind']} {row['name']} (dataset {row['dataset_id']}): {state}, {row['how']}"

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Signals to the supervisor, kept for the loop to ask about."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any, Optional
+
+POLITE = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT)
+
+
+class SignalWatch:
+    """While entered, signals are counted instead of ending the process.
+
+    Outside of the main thread Python delivers none; then nothing is caught.
+    """
+
+    def __init__(self) -> None:
+        self.first: Optional[signal.Signals] = None
+        self.interrupts = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> SignalWatch:
+        if threading.current_thread() is threading.main_thread():
+            for number in POLITE:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._before.clear()
+
+    def _note(self, number: int, frame: object) -> None:
+        del frame
+        received = signal.Signals(number)
+        if self.first is None:
+            self.first = received
+        if received is signal.SIGINT:
+            self.interrupts += 1
+
+    def stop_now(self) -> bool:
+        """Tell whether the user insists: a second INT."""
+        return self.interrupts > 1

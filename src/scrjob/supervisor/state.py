@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a supervisor must not forget: the state file of one job, and the lock on it.
+
+``<prefix>/.scr/scrjob.<jobid>/state.json`` is written whole and atomically at each step of the loop.
+A supervisor that starts in the same allocation finds it and continues. The lock is ``flock(2)`` on
+the file ``lock`` beside it: the kernel frees it when its holder dies. Schema: docs/state.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from typing import TYPE_CHECKING, Any, Optional
+
+from scrjob._fsio import atomic_write, read_bounded
+from scrjob.errors import FormatError, ScrError, SupervisorActiveError
+from scrjob.model import NodeDown
+
+if TYPE_CHECKING:
+    from scrjob.protocols import JobEnvironment
+
+SCHEMA = 1
+LIMIT_BYTES = 64 << 20
+
+PRERUN = "prerun"
+TESTING = "testing nodes"
+LAUNCHING = "launching"
+RUNNING = "running"
+ENDED = "step ended"
+SCAVENGE = "scavenge"
+DONE = "done"
+
+
+def state_dir(jobenv: JobEnvironment) -> str:
+    """Return the directory of the job's state in the prefix."""
+    return os.path.join(jobenv.dir_scr(), f"scrjob.{jobenv.job_id()}")
+
+
+class JobState:
+    """The state of one job, in memory and on disk.
+
+    Use as a context manager to hold the lock. ``data`` is the tree of docs/state.md.
+
+    Args:
+        jobenv: whose prefix and job id name the file.
+    """
+
+    def __init__(self, jobenv: JobEnvironment) -> None:
+        self._clock = jobenv.context.clock
+        self.directory = state_dir(jobenv)
+        self.path = os.path.join(self.directory, "state.json")
+        self._lock_fd: Optional[int] = None
+        self.known = False
+        self.data = self._fresh(jobenv)
+
+    def _fresh(self, jobenv: JobEnvironment) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "job_id": jobenv.job_id(),
+            "user": jobenv.user(),
+            "prefix": jobenv.dir_prefix(),
+            "host": jobenv.context.hostname,
+            "pid": os.getpid(),
+            "phase": PRERUN,
+            "session": 0,
+            "started": self._clock.now(),
+            "updated": self._clock.now(),
+            "runs": [],
+            "bad_nodes": {},
+            "own_reason": None,
+            "without_progress": 0,
+            "outcome": None,
+            "saved": [],
+        }
+
+    def __enter__(self) -> JobState:
+        os.makedirs(self.directory, exist_ok=True)
+        fd = os.open(
+            os.path.join(self.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise SupervisorActiveError(
+                    f"job {self.data['job_id']} is supervised already{self._holder()}; one scr_run for a "
+                    "job and prefix (several simulations: give each its SCR_JOB_ID and SCR_PREFIX)"
+                ) from error
+            raise
+        self._lock_fd = fd
+        self.load()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _holder(self) -> str:
+        try:
+            other = json.loads(read_bounded(self.path, limit=LIMIT_BYTES))
+            return f" by process {other['pid']} on {other['host']}"
+        except (OSError, ScrError, ValueError, KeyError, TypeError):
+            return ""
+
+    def load(self) -> None:
+        """Take over what a predecessor in this allocation wrote; ``known`` tells whether one did.
+
+        A damaged file counts as none, and is kept aside as ``state.json.damaged``.
+        """
+        try:
+            found = json.loads(read_bounded(self.path, limit=LIMIT_BYTES))
+        except FileNotFoundError:
+            return
+        except (ValueError, FormatError):
+            found = None
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            os.replace(self.path, f"{self.path}.damaged")
+            return
+        self.known = True
+        mine = {key: self.data[key] for key in ("host", "pid", "prefix", "user")}
+        self.data.update(found)
+        self.data.update(mine)
+
+    def save(self, phase: Optional[str] = None) -> None:
+        """Write the state; with ``phase``, enter that phase first."""
+        if phase is not None:
+            self.data["phase"] = phase
+        self.data["updated"] = self._clock.now()
+        text = json.dumps(self.data, indent=1, sort_keys=True)
+        atomic_write(self.path, text.encode("utf-8", "surrogateescape") + b"\n", mode=0o644)
+
+    @property
+    def phase(self) -> str:
+        """Return the phase that was entered last."""
+        return str(self.data["phase"])
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the records of all runs of this job, oldest first."""
+        runs: list[dict[str, Any]] = self.data["runs"]
+        return runs
+
+    def bad_nodes(self) -> dict[str, NodeDown]:
+        """Return the nodes that are not used again in this job, with the verdicts."""
+        return {node: NodeDown(node, **parts) for node, parts in self.data["bad_nodes"].items()}
+
+    def condemn(self, verdict: NodeDown) -> bool:
+        """Keep a node out for the rest of the job; False if it was out already."""
+        if verdict.node in self.data["bad_nodes"]:
+            return False
+        parts = verdict._asdict()
+        del parts["node"]
+        self.data["bad_nodes"][verdict.node] = parts
+        return True
