@@ -150,6 +150,23 @@ def signal_group(process: Any, number: int) -> bool:
     return True
 
 
+def group_exists(group: int) -> bool:
+    """Tell whether any process of the group is left, its leader or not."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def kill_group(group: int) -> None:
+    """Send KILL to what is left of a process group; none left is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
 def wait_process(process: Any, timeout_s: Optional[float]) -> Optional[int]:
     """Return the exit code, or None if it still runs after ``timeout_s`` seconds (None: wait for ever)."""
     try:

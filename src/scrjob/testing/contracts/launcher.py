@@ -35,12 +35,12 @@ with open(name + ".part", "w", encoding="ascii") as file:
     json.dump({"argv": sys.argv[2:], "host": os.uname().nodename, "environ": dict(os.environ)}, file)
 os.rename(name + ".part", name + ".json")
 """
-STUBBORN = """
-import signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+LONG = """
+import sys, time
 open(sys.argv[1], "w").close()
 time.sleep(600)
 """
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + LONG
 
 
 class JobLauncherWorld(Protocol):
@@ -136,12 +136,12 @@ class JobLauncherContract:
 
     def test_output_is_live_and_the_users_own(self, world: JobLauncherWorld) -> None:
         code = "import sys, time; print('out', flush=True); sys.stderr.write('err\\n'); time.sleep(600)"
-        with _redirected() as seen:
-            with _long_run(world, code, wait=False) as (launcher, process, jobstep, _):
-                observe.eventually(lambda: seen() == ("out\n", "err\n"), "output while it runs")
-                assert launcher.exit_status(process) is None
-                launcher.kill_run(jobstep)
-                launcher.wait_run(process, KILL_S)
+        with _redirected() as seen, _long_run(world, code, wait=False) as step:
+            launcher, process, jobstep, _ = step
+            observe.eventually(lambda: seen() == ("out\n", "err\n"), "output while it runs")
+            assert launcher.exit_status(process) is None
+            launcher.kill_run(jobstep)
+            launcher.wait_run(process, KILL_S)
 
     def test_the_steps_nodes_are_told(self, world: JobLauncherWorld) -> None:
         with _long_run(world, count=2) as (launcher, process, jobstep, _):
@@ -203,7 +203,7 @@ def _start(world: JobLauncherWorld, code: str) -> tuple[Any, Any, Any]:
 
 @contextlib.contextmanager
 def _long_run(
-    world: JobLauncherWorld, code: str = STUBBORN, *, count: int = 1, wait: bool = True
+    world: JobLauncherWorld, code: str = LONG, *, count: int = 1, wait: bool = True
 ) -> Iterator[tuple[Any, Any, Any, str]]:
     """Yield a step that runs: (launcher, process, jobstep, marker); whatever is left of it is killed."""
     marker = f"scrjob-{uuid.uuid4().hex}"

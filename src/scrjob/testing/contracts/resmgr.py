@@ -152,9 +152,9 @@ class ResourceManagerContract:
             return
         world.cut_off()
         manager = world.manager()
-        with observe.within(QUERY_S, "a query that cannot be answered"):
-            with observe.raises(ScrError, "down_nodes"):
-                manager.down_nodes()
+        limit = observe.within(QUERY_S, "a query that cannot be answered")
+        with limit, observe.raises(ScrError, "down_nodes"):
+            manager.down_nodes()
 
     def test_a_missing_tool_is_told(self, world: ResourceManagerWorld) -> None:
         self._broken(world, "missing", CommandNotFoundError)
@@ -176,9 +176,9 @@ class ResourceManagerContract:
             return
         world.break_tool(how)
         manager = world.manager()
-        with observe.within(QUERY_S, f"a query with a {how} tool"):
-            with observe.raises(expected, f"down_nodes with a {how} tool"):
-                manager.down_nodes()
+        limit = observe.within(QUERY_S, f"a query with a {how} tool")
+        with limit, observe.raises(expected, f"down_nodes with a {how} tool"):
+            manager.down_nodes()
 
 
 def _queries(manager: Any) -> list[Callable[[], object]]:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Plugins of an imaginary site whose tools are sitectl, siterun and siteexec."""
