@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,9 @@ import datapath
 from scrjob.formats import filemap, kvtree
 from scrjob.node.copy import copy_dataset
 from scrjob.redundancy.paths import Relocation
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def copy_case(case, node, scratch, prefix, **options):

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Make a scavenged dataset whole and list it: what ``scr_index --build`` does.
+
+Scan, rebuild what redundancy covers, scan again, and only if every file of every rank is there write
+the maps, the summary and the index, in this order. A build that fails leaves no summary, so it can be
+tried again; an index that cannot be read is set aside, not overwritten.
+
+Source: docs/scavenge.md, "build".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+
+from scrjob.errors import (
+    FormatError,
+    ScavengeError,
+    UnrecoverableError,
+    UnsupportedVersionError,
+)
+from scrjob.formats import flush, index, kvtree, paths, rank2file, redset_header, summary
+from scrjob.redundancy import rebuild
+from scrjob.redundancy.paths import PrefixGuard, Relocation
+from scrjob.redundancy.plan import is_covered
+from scrjob.redundancy.scan import GroupKey, Scan, scan_dataset
+from scrjob.redundancy.schemes import scheme_for
+
+if TYPE_CHECKING:
+    from scrjob.formats.kvtree import KVTree
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+class Built(NamedTuple):
+    """A dataset that is whole in the prefix.
+
+    Attributes:
+        scan: its files.
+        rebuilt: path -> CRC32 of the files that were restored from redundancy.
+        descriptor: its descriptor, None if nobody knows it.
+    """
+
+    scan: Scan
+    rebuilt: Dict[str, int]
+    descriptor: Optional[KVTree]
+
+
+Verify = Callable[[Built], None]
+"""Looks at a dataset before it is called complete; raises ScrError if it is not."""
+
+
+def build_dataset(
+    prefix: str,
+    dataset_id: int,
+    *,
+    now: float,
+    host: str,
+    on_message: Say,
+    moves: Iterable[Relocation] = (),
+    force: bool = False,
+    descriptor: Optional[KVTree] = None,
+    keep_current: bool = False,
+    verify: Optional[Verify] = None,
+) -> bool:
+    """Make a dataset whole, list it in the index, and tell whether that is done.
+
+    Args:
+        prefix: absolute prefix directory.
+        dataset_id: which dataset, > 0.
+        now: Unix seconds, recorded as the time of the flush.
+        host: name of this host, for messages.
+        on_message: gets each line of the C tool's stdout.
+        moves: relocations of recorded paths.
+        force: scan and rebuild although a summary says that the dataset is complete.
+        descriptor: what flush.scr should say of the dataset, if it does not.
+        keep_current: if the dataset is CURRENT it stays so; else, as with the C tool, CURRENT moves
+            to an older one.
+        verify: called before anything is written that calls the dataset complete.
+
+    Raises:
+        NotSupportedError: files are lost and the redundancy scheme is not known; nothing was changed.
+        UnsupportedVersionError: the index is of a newer version; it was not changed.
+        ScrError: from ``verify``.
+        OSError: reading or writing failed.
+    """
+    guard = PrefixGuard(prefix, moves)
+    builder = _Builder(guard, dataset_id, host, on_message)
+    found = _read_summary(guard.prefix, dataset_id)
+    if force or found is None or not found.complete or found.descriptor is None:
+        built = builder.make_whole(descriptor)
+        if built is None:
+            return False
+        if verify is not None:
+            verify(built)
+        if built.descriptor is None or built.descriptor.text("NAME") is None:
+            builder.error(f"No descriptor of dataset {dataset_id} in flush file in {guard.prefix}")
+            return False
+        builder.write(built, built.descriptor)
+        found = summary.parse(summary.build(built.descriptor, complete=True))
+    if found.name is None or found.descriptor is None:
+        builder.error(f"The summary of dataset {dataset_id} has no name")
+        return False
+    _list(guard.prefix, dataset_id, found.name, found.descriptor, now=now, keep=keep_current)
+    return True
+
+
+def remove_leftovers(directories: Iterable[str], dataset_id: int) -> None:
+    """Remove temporary files that killed copies and builds of this dataset left behind."""
+    marks = (
+        f".scrjob-copy.{dataset_id}.",
+        f"{rebuild.TEMPORARY}scr.dataset.{dataset_id}.",
+        f"{rebuild.TEMPORARY}{redset_header.DATA_SET}.",
+        f"{rebuild.TEMPORARY}{redset_header.MAP_SET}.",
+    )
+    for directory in directories:
+        for name in os.listdir(directory):
+            if name.startswith(marks) and name.endswith(".tmp"):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(directory, name))
+
+
+class _Builder:
+    def __init__(self, guard: PrefixGuard, dataset_id: int, host: str, say: Say) -> None:
+        self.guard = guard
+        self.dataset_id = dataset_id
+        self.host = host
+        self.say = say
+        self.directory = paths.dataset_dir(guard.prefix, dataset_id)
+        self.rebuilt: Dict[str, int] = {}
+
+    def error(self, text: str) -> None:
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        self.say(f"SCR v3.1.0 ERROR: {self.host}: {line}")
+
+    def make_whole(self, descriptor: Optional[KVTree]) -> Optional[Built]:
+        """Return the dataset when all of it is there, None when it is not and cannot be."""
+        descriptor = self._descriptor() or descriptor
+        scan = self._scan()
+        missing = scan.missing()
+        if missing:
+            self._refuse_unknown_schemes(scan)
+            if not self._rebuild(scan, missing):
+                return None
+            scan = self._scan()
+            missing = scan.missing()
+        if missing is None:
+            self.error(f"Dataset {self.dataset_id} has more than one value for the number of ranks")
+            return None
+        if missing:
+            logger.warning(
+                "dataset %d in %s is not complete: files of %d ranks are missing (%s), and no "
+                "redundancy file covers them",
+                self.dataset_id,
+                self.guard.prefix,
+                len(missing),
+                ", ".join(map(str, missing[:9])),
+            )
+            return None
+        return Built(scan, self.rebuilt, descriptor)
+
+    def _descriptor(self) -> Optional[KVTree]:
+        try:
+            tree = kvtree.read(paths.flush_file(self.guard.prefix))
+        except FileNotFoundError:
+            return None
+        except FormatError as error:
+            self.error(f"Failed to read flush file: {error}")
+            return None
+        entry = flush.entry(tree, self.dataset_id)
+        return entry.descriptor if entry is not None else None
+
+    def _scan(self) -> Scan:
+        try:
+            return scan_dataset(self.directory, self.guard, self.error)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ScavengeError(
+                f"dataset {self.dataset_id} has no directory {self.directory}: nothing was copied"
+            ) from error
+
+    def _refuse_unknown_schemes(self, scan: Scan) -> None:
+        for _, kind, _ in scan.groups:
+            scheme_for(kind)
+
+    def _rebuild(self, scan: Scan, missing: List[int]) -> bool:
+        """Rebuild what the scan lacks; tells whether all groups could be."""
+        absent = set(missing)
+        passes = [
+            (set_name, self._damaged(scan, set_name, absent))
+            for set_name in (redset_header.MAP_SET, redset_header.DATA_SET)
+        ]
+        # Nothing is rebuilt for a dataset that stays incomplete anyhow.
+        hopeless = [
+            set_name
+            for set_name, damaged in passes
+            if not all(
+                is_covered(self.directory, _names(scan, key), lost) for key, lost in damaged.items()
+            )
+        ]
+        for _ in hopeless:
+            self.error(
+                f"Insufficient files to attempt rebuild of dataset {self.dataset_id} "
+                f"in {self.directory}"
+            )
+        return not hopeless and all(self._pass(scan, damaged) for _, damaged in passes)
+
+    @staticmethod
+    def _damaged(scan: Scan, set_name: str, absent: Set[int]) -> Dict[GroupKey, List[int]]:
+        """Return the groups of a set with lost members: those, by group rank."""
+        found = {}
+        for key, names in scan.groups.items():
+            if key[0] == set_name:
+                alive = {name.member for name in names if name.rank not in absent}
+                lost = [i for i in range(names[0].members) if i not in alive]
+                if lost:
+                    found[key] = lost
+        return found
+
+    def _pass(self, scan: Scan, damaged: Dict[GroupKey, List[int]]) -> bool:
+        good = True
+        for key in damaged:
+            names = _names(scan, key)
+            word = "map" if key[0] == redset_header.MAP_SET else key[1]
+            self.say(
+                f"SCR v3.1.0: {self.host}: Rebuild command: "
+                f"scr_rebuild_{key[1]} {word} {' '.join(names)} "
+            )
+            self.say("")
+            try:
+                written = rebuild.rebuild_files(
+                    self.directory, names, self.guard, distrusted=scan.unreadable
+                )
+            except (FormatError, UnrecoverableError) as error:
+                self.error(str(error))
+                good = False
+            else:
+                self.rebuilt.update(written)
+        if not good:
+            self.error(
+                f"At least one rebuild failed for dataset {self.dataset_id} in {self.directory}"
+            )
+        return good
+
+    def write(self, built: Built, descriptor: KVTree) -> None:
+        """Write the maps and the summary of a complete dataset."""
+        entries = {
+            rank: rank2file.entry(map(self.guard.relative, files.accepted), files.expected)
+            for rank, files in built.scan.ranks.items()
+        }
+        rank2file.write(
+            paths.rank2file(self.guard.prefix, self.dataset_id),
+            entries,
+            built.scan.world_ranks or len(entries),
+        )
+        directories = {os.path.dirname(path) for path in built.scan.files()}
+        remove_leftovers(directories | {self.directory}, self.dataset_id)
+        kvtree.write(
+            paths.summary_file(self.guard.prefix, self.dataset_id),
+            summary.build(descriptor, complete=True),
+        )
+
+
+def _read_summary(prefix: str, dataset_id: int) -> Optional[summary.Summary]:
+    """Return the summary, None if there is none that can be read: then all is looked at afresh."""
+    try:
+        return summary.parse(kvtree.read(paths.summary_file(prefix, dataset_id)))
+    except (FileNotFoundError, FormatError):
+        return None
+
+
+def _names(scan: Scan, key: GroupKey) -> List[str]:
+    return [str(name) for name in scan.groups[key]]
+
+
+def _list(
+    prefix: str, dataset_id: int, name: str, descriptor: KVTree, *, now: float, keep: bool
+) -> None:
+    """Enter a complete dataset into the index."""
+    path = paths.index_file(prefix)
+    found = _read_index(path)
+    was_current = found.current() == name
+    found.put_complete(dataset_id, name, descriptor, complete=True, when=index.timestamp(now))
+    if keep and was_current:
+        found.set_current(name)
+    found.write(path)
+
+
+def _read_index(path: str) -> index.Index:
+    """Return the index; a new one if there is none. One that cannot be read is set aside.
+
+    Raises:
+        UnsupportedVersionError: it can be read and is of another version.
+    """
+    try:
+        return index.Index.read(path)
+    except FileNotFoundError:
+        return index.Index()
+    except FormatError as error:
+        if isinstance(error, UnsupportedVersionError) and _has_version(path):
+            raise
+        kept = f"{path}.damaged"
+        logger.warning("%s; kept as %s, starting a new index", error, kept)
+        os.replace(path, kept)
+        return index.Index()
+
+
+def _has_version(path: str) -> bool:
+    try:
+        return "VERSION" in kvtree.read(path)
+    except FormatError:
+        return False

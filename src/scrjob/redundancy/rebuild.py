@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Make a group whole: write the files and the redundancy files of its lost members.
+
+All is written under temporary names first. Only when every byte is durable, and agrees with the
+checksums that are recorded, do the files get their names, the redundancy file last: a process that is
+killed leaves a group that counts as lost as before, and the next attempt replaces what it left.
+
+Memory use is that of the scheme, whatever the sizes of the files.
+
+Source: docs/formats/redundancy.md, "rebuild".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Collection, Mapping, NamedTuple, Sequence
+
+from scrjob._fsio import fsync_dir
+from scrjob.errors import UnrecoverableError
+from scrjob.formats import redset_header
+from scrjob.redundancy.attributes import apply_attributes
+from scrjob.redundancy.encode import header_of
+from scrjob.redundancy.locate import DataLocator, FilemapLocator
+from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part
+from scrjob.redundancy.paths import make_dirs
+from scrjob.redundancy.plan import plan_group
+from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter
+from scrjob.redundancy.schemes import Outputs
+from scrjob.redundancy.xor import Share
+
+if TYPE_CHECKING:
+    from scrjob.redundancy.paths import PrefixGuard
+    from scrjob.redundancy.plan import GroupPlan
+
+DIR_MODE = 0o777  # of directories that are made for files, before the umask; as SCR's tools do
+TEMPORARY = ".scrjob-rebuild."
+
+
+class _Output(NamedTuple):
+    """One lost member on its way: its data under temporary names, its redundancy file."""
+
+    data: LogicalWriter
+    redset: RedsetWriter
+
+
+def rebuild_files(
+    directory: str,
+    names: Sequence[str],
+    guard: PrefixGuard,
+    *,
+    distrusted: Collection[str] = (),
+) -> dict[str, int]:
+    """Make one group of a dataset in the prefix whole and return path -> CRC32 of what was written.
+
+    Args:
+        directory: the dataset's directory; the redundancy files and filemaps lie there.
+        names: names of the group's redundancy files that exist; at least one. Filemaps must have been
+            rebuilt before application files.
+        guard: decides where files belong.
+        distrusted: filemaps that count as lost whatever their size.
+
+    Raises:
+        UnrecoverableError: more is lost than the scheme tolerates.
+        NotSupportedError: for a scheme that this version does not know.
+        FormatError: headers, filemaps or file names contradict each other.
+        OSError: reading or writing failed.
+    """
+    is_map = names[0].startswith(f"{redset_header.MAP_SET}.")
+    locate = FilemapLocator(directory) if is_map else DataLocator(directory, guard)
+    plan = plan_group(directory, names, locate, distrusted=distrusted)
+    return rebuild_group(plan, crcs=locate.crcs)
+
+
+def rebuild_group(plan: GroupPlan, *, crcs: Mapping[str, int]) -> dict[str, int]:
+    """Write what is lost of a group and return path -> CRC32 of the files that were written.
+
+    Args:
+        plan: from ``plan_group``; if nothing is lost, nothing is touched.
+        crcs: recorded checksums by path of the file; what is restored must agree.
+
+    Raises:
+        UnrecoverableError: a restored file has another checksum than the recorded one, so a survivor
+            is damaged; nothing was changed.
+        FormatError: a survivor is shorter than its header says; nothing was changed.
+        OSError: reading or writing failed.
+    """
+    if not plan.lost:
+        return {}
+    with contextlib.ExitStack() as stack:
+        shares = {}
+        for i in range(plan.shape.n):
+            if i not in plan.lost:
+                data = LogicalReader(plan.parts[i])
+                stack.callback(data.close)
+                shares[i] = Share(data, _open_redset(plan, i, stack))
+        outputs = {i: _create(plan, i, stack) for i in plan.lost}
+        plan.scheme.restore(
+            plan.shape, shares, {i: Outputs(out.data, out.redset) for i, out in outputs.items()}
+        )
+        written = {}
+        for i, out in outputs.items():
+            out.data.close()
+            for part, crc in zip(plan.parts[i], out.data.crcs):
+                written[part.path] = crc
+                if crcs.get(part.path, crc) != crc:
+                    raise UnrecoverableError(
+                        f"{part.path}: restored with CRC32 {crc:#x}, recorded is "
+                        f"{crcs[part.path]:#x}: another file of its group is damaged"
+                    )
+        for i, out in outputs.items():
+            _commit(plan, i, out)
+    return written
+
+
+def _open_redset(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> RedsetReader:
+    reader = RedsetReader(plan.redset_path(i))
+    stack.callback(reader.close)
+    return reader
+
+
+def _create(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> _Output:
+    """Create the new files of a lost member; whatever is not renamed in the end is removed."""
+    world_rank = plan.members[i].descriptor.world_rank
+    temporaries = []
+    for index, part in enumerate(plan.parts[i]):
+        directory = os.path.dirname(part.path)
+        make_dirs(directory, DIR_MODE)
+        # Rank and number keep the names apart within the dataset; the base name may be too long.
+        path = os.path.join(
+            directory, f"{TEMPORARY}{_mark(plan.directory)}.{world_rank}.{index}.tmp"
+        )
+        temporaries.append(Part(path, part.size))
+        stack.callback(_remove, path)
+    data = LogicalWriter(temporaries)
+    stack.callback(data.close)
+    data.create()
+    redset = RedsetWriter(
+        plan.redset_path(i),
+        header_of(plan.members, i, plan.shape.chunk),
+        os.path.join(plan.directory, f"{TEMPORARY}{plan.set_name}.{world_rank}.tmp"),
+    )
+    stack.callback(redset.close)
+    return _Output(data, redset)
+
+
+def _mark(directory: str) -> str:
+    """Return what tells the temporary files of one dataset from those of others in one directory."""
+    return os.path.basename(directory)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _commit(plan: GroupPlan, i: int, out: _Output) -> None:
+    """Give the files of a member their attributes and names."""
+    directories = set()
+    out.redset.sync()
+    for part, temporary, file in zip(plan.parts[i], out.data.parts, plan.members[i].files):
+        fd = os.open(temporary.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # That an attribute cannot be set is no reason to lose the bytes.
+            apply_attributes(fd, file.stat)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary.path, part.path)
+        directories.add(os.path.dirname(part.path))
+    for directory in directories:
+        fsync_dir(directory)
+    out.redset.commit()
+    fsync_dir(plan.directory)
