@@ -48,7 +48,7 @@ class JobEnv:
 
             context = system_context()
         self.context = context
-        self.prefix = resolve_prefix(prefix or context.environ.get("SCR_PREFIX"))
+        self.prefix = resolve_prefix(prefix or _prefix_setting(context))
         if param is not None:
             self.param = param
         if resmgr is not None:
@@ -133,6 +133,12 @@ class JobEnv:
         from scrjob.cli import SCRNodesFile  # noqa: PLC0415 - few commands need it
 
         return SCRNodesFile(self.prefix).last_num_nodes() or 0
+
+
+def _prefix_setting(context: Context) -> str:
+    from scrjob._configfile import expand_variables  # noqa: PLC0415 - only without a given prefix
+
+    return expand_variables(context.environ.get("SCR_PREFIX", ""), context.environ)
 
 
 def resolve_prefix(prefix: Optional[str]) -> str:

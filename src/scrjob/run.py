@@ -14,6 +14,7 @@ from scrjob.supervisor.command import RunCommand
 if TYPE_CHECKING:
     from scrjob.jobenv import JobEnv
     from scrjob.supervisor.loop import Loop, Outcome
+    from scrjob.supervisor.signals import SignalWatch
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def run(
     *,
     jobenv: Optional[JobEnv] = None,
     say: Optional[Callable[[str], None]] = None,
+    signals: Optional[SignalWatch] = None,
 ) -> int:
     """Keep a parallel program alive to its end, and return the exit code of docs/exit-codes.md.
 
@@ -46,7 +48,8 @@ def run(
             the checkpoint's name. Both are split as a shell would.
         restart_args: launcher arguments for the restart command; default ``launcher_args``.
         verbose: without ``say``, tell the log at level INFO instead of DEBUG.
-        jobenv: the job; default: from the real environment.
+        jobenv: the job, with its launcher; default: from the real environment.
+        signals: how signals reach the loop; default: the process's own.
         say: is told each step in one line; default: the log of this module.
 
     Raises:
@@ -58,15 +61,18 @@ def run(
 
     command = RunCommand(list(launcher_args or ()), run_cmd, restart_cmd, list(restart_args or ()))
     command.check()
-    validate_launcher(launcher)
-    jobenv = jobenv or JobEnv(launcher=launcher)
+    if jobenv is None:
+        validate_launcher(launcher)
+        jobenv = JobEnv(launcher=launcher)
     level = logging.INFO if verbose else logging.DEBUG
     tell = say or (lambda line: logger.log(level, "%s", line))
     if jobenv.param.get("SCR_ENABLE") == "0":
         return _pass_through(jobenv, command)
     for problem in jobenv.param.problems:
         tell(f"configuration: {problem}")
-    return _supervise(jobenv, command, tell)
+    from scrjob.supervisor.signals import SignalWatch  # noqa: PLC0415 - not for SCR_ENABLE=0
+
+    return _supervise(jobenv, command, signals or SignalWatch(), tell)
 
 
 def _pass_through(jobenv: JobEnv, command: RunCommand) -> int:
@@ -83,15 +89,16 @@ def _pass_through(jobenv: JobEnv, command: RunCommand) -> int:
     return status.code if status else 1
 
 
-def _supervise(jobenv: JobEnv, command: RunCommand, say: Callable[[str], None]) -> int:
+def _supervise(
+    jobenv: JobEnv, command: RunCommand, watch: SignalWatch, say: Callable[[str], None]
+) -> int:
     from scrjob.cli import SCRLog  # noqa: PLC0415 - chooses its back end
     from scrjob.supervisor.loop import Loop  # noqa: PLC0415 - not for SCR_ENABLE=0
     from scrjob.supervisor.settings import Settings  # noqa: PLC0415 - same
-    from scrjob.supervisor.signals import SignalWatch  # noqa: PLC0415 - same
 
     settings = Settings.from_param(jobenv)
     jobenv.launcher.nodes_wanted(command.words(None))  # tells a wrong launcher option early
-    with SignalWatch() as signals:
+    with watch as signals:
         prerun(jobenv)
         with state.JobState(jobenv) as job_state:
             log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 from scrjob._clock import Deadline
 from scrjob.errors import ScrError
 from scrjob.model import END_NO_LIMIT, END_UNKNOWN, ExitStatus, NodeDown
+from scrjob.supervisor.terminal import Terminal
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -31,6 +32,7 @@ STOP_POLL_S = 1.0
 WATCHDOG_POLL_S = 0.5
 END_TIME_POLL_S = 15.0
 STOP_FILE = "stop-now"
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class Seen(NamedTuple):
@@ -98,6 +100,7 @@ class Monitor:
         self._gather_stacks = gather_stacks
         self._say = say
         self._stop_path = stop_path
+        self._terminal = Terminal()
 
     def watch(
         self,
@@ -117,6 +120,23 @@ class Monitor:
             progress: the hang detector, None for none.
             reserve_s: seconds before the end of the allocation at which to stop.
         """
+        try:
+            seen = self._watch(proc, jobstep, used, progress, reserve_s)
+        finally:
+            lent = self._terminal.is_lent
+            self._terminal.take_back()
+        if lent and seen.status is not None and seen.status.code == INTERRUPTED:
+            return seen._replace(signal_name="SIGINT")
+        return seen
+
+    def _watch(
+        self,
+        proc: Any,
+        jobstep: Any,
+        used: Callable[[], Sequence[str]],
+        progress: Optional[ProgressWatch],
+        reserve_s: float,
+    ) -> Seen:
         launcher = self._jobenv.launcher
         nodes_due = _Every(self._jobenv, self._jobenv.resmgr.poll_seconds, first=True)
         stop_due = _Every(self._jobenv, STOP_POLL_S)
@@ -129,6 +149,7 @@ class Monitor:
             finished, _ = launcher.wait_run(proc, timeout=POLL_S)
             if finished:
                 return seen._replace(status=launcher.exit_status(proc))
+            self._terminal.tend(proc)
             if self._signals.stop_now():
                 self._say("second interrupt: ending the run now")
                 return self._end(proc, jobstep, seen._replace(signal_name="SIGINT"))

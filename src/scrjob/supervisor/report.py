@@ -131,14 +131,15 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     """Return the report as lines for people."""
     time = report["time"]
     lines = ["summary:"]
-    for row in time["runs"]:
-        lines.append(
-            f"  run {row['run']}: {row['seconds']:.1f} s, {row['cause']}"
-            + (f", {row['lost']:.1f} s of work lost" if row["lost"] else "")
-            + (f", {row['wait_before']:.1f} s until it was launched" if row["wait_before"] else "")
-        )
-    for node, verdict in report["bad_nodes"].items():
-        lines.append(f"  node {node} was bad: {verdict['reason']}")
+    lines += [
+        f"  run {row['run']}: {row['seconds']:.1f} s, {row['cause']}"
+        + (f", {row['lost']:.1f} s of work lost" if row["lost"] else "")
+        + (f", {row['wait_before']:.1f} s until it was launched" if row["wait_before"] else "")
+        for row in time["runs"]
+    ]
+    lines += [
+        f"  node {n} was bad: {verdict['reason']}" for n, verdict in report["bad_nodes"].items()
+    ]
     spent = time["checkpointing"]
     lines.append(
         f"  time {time['total']:.1f} s: computing {time['computing']:.1f} s, "

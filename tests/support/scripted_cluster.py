@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A cluster that follows a script on a fake clock, to run the whole loop without a process."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
+
+from scrjob._context import RealContext
+from scrjob.errors import CommandNotFoundError
+from scrjob.formats import flush, halt, kvtree
+from scrjob.formats.dataset import Descriptor, build
+from scrjob.jobenv import JobEnv
+from scrjob.launchers.joblauncher import JobLauncher
+from scrjob.model import ExitStatus
+from scrjob.nodetests import NodeTests
+from scrjob.remoteexec import RemoteExec, RemoteExecResult
+from scrjob.resmgrs import ResourceManager
+from scrjob.supervisor.signals import SignalWatch
+from scrjob.testing.fakes import FakeClock, FakeRunner
+
+
+class Step(NamedTuple):
+    """One launch: after ``seconds`` (None: never) it ends with ``code``; ``at`` maps seconds to deeds."""
+
+    seconds: Optional[float] = 10.0
+    code: int = 0
+    at: Mapping[float, Callable[[Cluster], None]] = {}
+    ends_on_halt: bool = False
+
+
+class _Proc:
+    def __init__(self, step: Step, began: float) -> None:
+        self.step = step
+        self.began = began
+        self.done: set[float] = set()
+        self.code: Optional[int] = None
+
+
+class Cluster(ResourceManager):
+    """Manager, launcher and remote execution of one scripted cluster."""
+
+    poll_seconds = 0.5
+    node_tests = ("echo",)
+
+    def __init__(self, prefix: Path, nodes: Sequence[str], steps: Sequence[Step]) -> None:
+        super().__init__("SCRIPTED")
+        self.clock = FakeClock()
+        self.prefix = prefix
+        self.nodes = list(nodes)
+        self.steps = list(steps)
+        self.down: dict[str, str] = {}
+        self.silent: set[str] = set()
+        self.end = 0
+        self.launches: list[tuple[list[str], list[str], list[str]]] = []
+        self.environs: list[Mapping[str, str]] = []
+        self.kills = 0
+        self.orphans: list[str] = []
+        self.uses_avoided = False
+        self.signals = SignalWatch()
+        self.own_storage = True
+        self.wanted: Optional[int] = None
+
+    # the resource manager
+    def job_id(self) -> Any:
+        return "42"
+
+    def job_nodes(self) -> Any:
+        return list(self.nodes)
+
+    def down_nodes(self) -> Any:
+        return dict(self.down)
+
+    def end_time(self) -> int:
+        return self.end
+
+    def private_storage(self) -> bool:
+        return self.own_storage
+
+    # deeds of a script
+    def kill_node(self, node: str) -> None:
+        self.down[node] = "connection closed"
+        self.silent.add(node)
+
+    def dataset(self, number: int) -> None:
+        """A checkpoint is complete now."""
+        path = self.prefix / ".scr" / "flush.scr"
+        tree = kvtree.read(str(path)) if path.exists() else kvtree.KVTree()
+        about = Descriptor(
+            number,
+            f"ckpt.{number}",
+            is_ckpt=True,
+            created_us=int(self.clock.now() * 1e6),
+            complete=True,
+        )
+        flush.put_dataset(tree, number, build(about))
+        flush.add_location(tree, number, flush.PFS)
+        kvtree.write(str(path), tree)
+
+    def halt_with(self, reason: str) -> None:
+        halt.update(
+            str(self.prefix / ".scr" / "halt.scr"),
+            lambda tree: halt.apply(tree, {"ExitReason": reason}),
+        )
+
+    def halt_reason(self) -> Optional[str]:
+        path = self.prefix / ".scr" / "halt.scr"
+        return halt.conditions(halt.read(str(path))).reason if path.exists() else None
+
+    def send(self, number: signal.Signals) -> None:
+        self.signals._note(number, None)
+
+    # the parts that a job works with
+    def jobenv(self, **environ: str) -> JobEnv:
+        settings = {"PATH": "/usr/bin:/bin", "USER": "alice", **environ}
+        context = RealContext(settings, FakeRunner(), self.clock, "login1")
+        env = JobEnv(prefix=str(self.prefix), resmgr=self, launcher=Launcher(self), context=context)
+        env.rexec = Exec(self)
+        tests = NodeTests()
+        tests.load(self.node_tests, context, None)
+        env.nodetests = tests
+        return env
+
+
+class Exec(RemoteExec):
+    """All commands succeed with what ``echo`` would say; silent nodes do not answer."""
+
+    name = "scripted"
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
+        self._cluster = cluster
+
+    @classmethod
+    def available(cls, context: Any) -> Optional[str]:
+        return None
+
+    def rexec(self, argv: Any, nodes: Any, jobenv: Any) -> RemoteExecResult:
+        result = RemoteExecResult(argv, nodes)
+        for node in nodes:
+            if node in self._cluster.silent:
+                result.set_failure(node, "no answer within 15 s")
+            else:
+                result.append_stdout(node, argv[-1] if argv[0] == "echo" else "[]")
+                result.set_rc(node, 0)
+        return result
+
+
+class Launcher(JobLauncher):
+    """Launches the next step of the script."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__("scripted")
+        self._cluster = cluster
+
+    def launch_run(self, args: Any, nodes: Any = None, down_nodes: Any = None) -> Any:
+        cluster = self._cluster
+        cluster.launches.append((list(args), list(nodes), list(down_nodes)))
+        cluster.environs.append(self.context.environ)
+        if not cluster.steps:
+            raise CommandNotFoundError(args, why="no such launcher")
+        proc = _Proc(cluster.steps.pop(0), cluster.clock.monotonic())
+        return proc, proc
+
+    def wait_run(self, proc: Any = None, timeout: Optional[float] = None) -> Any:
+        clock = self._cluster.clock
+        if proc.code is None:
+            clock.advance(proc.step.seconds if timeout is None else timeout)
+            elapsed = clock.monotonic() - proc.began
+            for when, deed in sorted(proc.step.at.items()):
+                if when <= elapsed and when not in proc.done:
+                    proc.done.add(when)
+                    deed(self._cluster)
+            if proc.step.seconds is not None and elapsed >= proc.step.seconds:
+                proc.code = proc.step.code
+            if proc.step.ends_on_halt and self._cluster.halt_reason():
+                proc.code = 0
+        return (proc.code is not None, None if proc.code is None else proc.code == 0)
+
+    def kill_run(self, jobstep: Any = None) -> None:
+        self._cluster.kills += 1
+        if jobstep.code is None:
+            jobstep.code = -int(signal.SIGKILL)
+
+    def exit_status(self, proc: Any) -> Optional[ExitStatus]:
+        return None if proc.code is None else ExitStatus.from_returncode(proc.code)
+
+    def step_nodes(self, jobstep: Any) -> Any:
+        _, nodes, down = self._cluster.launches[-1]
+        if self._cluster.uses_avoided:
+            return nodes[:1] + down[:1]
+        return nodes[: self._cluster.wanted] if self._cluster.wanted else None
+
+    def nodes_wanted(self, args: Any) -> Optional[int]:
+        return self._cluster.wanted
+
+    def step_record(self, jobstep: Any) -> str:
+        return "step-record"
+
+    def end_orphan(self, record: str) -> bool:
+        self._cluster.orphans.append(record)
+        return True

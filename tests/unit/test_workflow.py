@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""prerun, should_exit, list_down_nodes and postrun as functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted_cluster import Cluster
+from scrjob.errors import ConfigError, NotInAllocationError
+from scrjob.list_down_nodes import list_down_nodes
+from scrjob.prerun import prerun
+from scrjob.should_exit import exit_reason, nodes_needed, nodes_remaining, should_exit
+
+NODES = ["n1", "n2", "n3", "n4"]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    (tmp_path / ".scr").mkdir()
+    return Cluster(tmp_path, NODES, [])
+
+
+def files(cluster: Cluster) -> set[str]:
+    return {path.name for path in (cluster.prefix / ".scr").iterdir()}
+
+
+def write_nodes(cluster: Cluster, count: int) -> None:
+    from scrjob.formats import kvtree, nodes
+
+    kvtree.write(str(cluster.prefix / ".scr" / "nodes.scr"), nodes.build(count))
+
+
+class TestPrerun:
+    def test_a_new_job_forgets_the_former_ones_files(self, cluster: Cluster) -> None:
+        cluster.dataset(1)
+        write_nodes(cluster, 3)
+        prerun(cluster.jobenv())
+        assert files(cluster) == {"scrjob.42"}
+
+    def test_a_second_start_in_the_same_job_keeps_them(self, cluster: Cluster) -> None:
+        """Lesson B10 and the second scr_run in one allocation."""
+        prerun(cluster.jobenv())
+        cluster.dataset(1)
+        write_nodes(cluster, 3)
+        cluster.halt_with("SCR_FINALIZE_CALLED")
+        prerun(cluster.jobenv())
+        assert {"flush.scr", "nodes.scr"} <= files(cluster)
+        assert cluster.halt_reason() == "SCR_FINALIZE_CALLED"
+
+    @pytest.mark.parametrize("reason", ["SCR_FINALIZE_CALLED", "TIME_LIMIT", "SCRJOB_SIGNAL"])
+    def test_a_new_job_is_not_halted_by_a_former_one(self, cluster: Cluster, reason: str) -> None:
+        cluster.halt_with(reason)
+        prerun(cluster.jobenv())
+        assert cluster.halt_reason() is None
+
+    def test_a_users_halt_stays(self, cluster: Cluster) -> None:
+        cluster.halt_with("JOB_HALTED")
+        prerun(cluster.jobenv())
+        assert cluster.halt_reason() == "JOB_HALTED"
+
+    def test_disabled_does_nothing(self, cluster: Cluster) -> None:
+        cluster.dataset(1)
+        prerun(cluster.jobenv(SCR_ENABLE="0"))
+        assert files(cluster) == {"flush.scr"}
+
+    def test_no_allocation_is_one_clear_line(self, cluster: Cluster) -> None:
+        cluster.nodes = []
+        with pytest.raises(NotInAllocationError, match="scr_local alloc"):
+            prerun(cluster.jobenv())
+
+    def test_a_prefix_that_cannot_be_made(self, cluster: Cluster) -> None:
+        cluster.prefix = cluster.prefix / "file" / "below"
+        (cluster.prefix.parent).write_text("no directory")
+        with pytest.raises(ConfigError, match="set SCR_PREFIX"):
+            prerun(cluster.jobenv())
+
+
+class TestShouldExit:
+    def test_nothing_speaks_against_a_run(self, cluster: Cluster) -> None:
+        assert exit_reason(cluster.jobenv()) is None
+        assert should_exit(cluster.jobenv()) is False
+
+    def test_a_halt_condition_stops(self, cluster: Cluster) -> None:
+        cluster.halt_with("JOB_HALTED")
+        assert "JOB_HALTED" in (exit_reason(cluster.jobenv()) or "")
+        assert should_exit(cluster.jobenv()) is True
+
+    def test_too_few_nodes_stop(self, cluster: Cluster) -> None:
+        reason = exit_reason(cluster.jobenv(), ["n2", "n3"])
+        assert reason == "nodes_remaining=2 < nodes_needed=4"
+
+    def test_unknown_nodes_are_an_error(self, cluster: Cluster) -> None:
+        cluster.nodes = []
+        with pytest.raises(RuntimeError, match="SCR_NODELIST"):
+            should_exit(cluster.jobenv())
+
+    def test_nodes_needed_in_order_of_sources(self, cluster: Cluster) -> None:
+        assert nodes_needed(cluster.jobenv(), NODES) == 4
+        write_nodes(cluster, 3)
+        assert nodes_needed(cluster.jobenv(), NODES) == 3
+        assert nodes_needed(cluster.jobenv(SCR_MIN_NODES="2"), NODES) == 2
+
+    @pytest.mark.parametrize("text", ["many", "0", "-1", "2.5"])
+    def test_a_bad_number_of_nodes_is_an_error(self, cluster: Cluster, text: str) -> None:
+        with pytest.raises(ConfigError, match="SCR_MIN_NODES"):
+            nodes_needed(cluster.jobenv(SCR_MIN_NODES=text), NODES)
+
+    def test_nodes_are_counted_once(self) -> None:
+        assert nodes_remaining(["n1", "n2", "n2"], ["n2", "n9"]) == 1
+
+
+class Log:
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def event(self, label: str, **fields: Any) -> bool:
+        self.events.append((label, fields))
+        return True
+
+
+class TestListDownNodes:
+    def test_reasons_and_list_have_their_own_types(self, cluster: Cluster) -> None:
+        """Lesson A4: the type of the answer depends on the flag only."""
+        cluster.down = {"n3": "drained"}
+        cluster.silent = {"n2"}
+        assert list_down_nodes(cluster.jobenv()) == ["n2", "n3"]
+        assert list_down_nodes(cluster.jobenv(), reason=True) == {
+            "n3": "drained",
+            "n2": "Failed to echo: no answer within 15 s",
+        }
+
+    def test_each_is_logged(self, cluster: Cluster) -> None:
+        """Lesson A4: logging does not change the answer."""
+        cluster.down = {"n3": "drained", "n1": "down"}
+        log = Log()
+        assert list_down_nodes(cluster.jobenv(), log=log, secs=5) == ["n1", "n3"]
+        assert [fields["note"] for _, fields in log.events] == ["n1: down", "n3: drained"]
+        assert {fields["secs"] for _, fields in log.events} == {5}
+
+    def test_known_ones_are_not_tested(self, cluster: Cluster) -> None:
+        found = list_down_nodes(cluster.jobenv(), nodes_down=["n2"], reason=True)
+        assert found == {"n2": "Specified as down"}
+
+    def test_excluded_by_the_user(self, cluster: Cluster) -> None:
+        found = list_down_nodes(cluster.jobenv(SCR_EXCLUDE_NODES="n[2-3]"))
+        assert found == ["n2", "n3"]
+
+    def test_no_nodes_is_a_runtime_error(self, cluster: Cluster) -> None:
+        cluster.nodes = []
+        with pytest.raises(RuntimeError):
+            list_down_nodes(cluster.jobenv())
