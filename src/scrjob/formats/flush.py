@@ -35,7 +35,7 @@ def ids(tree: KVTree) -> List[int]:
 
 def entry(tree: KVTree, dataset_id: int) -> Optional[FlushEntry]:
     """Return what is known of a dataset, None if it is not listed."""
-    found = tree.child("DATASET", dataset_id)
+    found = _node(tree, dataset_id)
     if found is None:
         return None
     return FlushEntry(
@@ -62,23 +62,28 @@ def _filtered(tree: KVTree, before: int) -> List[int]:
     return [number for number in ids(tree) if before == 0 or number < before]
 
 
+def _node(tree: KVTree, dataset_id: int) -> Optional[KVTree]:
+    return tree.child("DATASET", dataset_id) if dataset_id > 0 else None
+
+
 def _flag(tree: KVTree, dataset_id: int, key: str) -> bool:
-    found = tree.child("DATASET", dataset_id)
+    found = _node(tree, dataset_id)
     return found is not None and found.integer(key) == 1
 
 
 def need_flush(tree: KVTree, dataset_id: int) -> bool:
     """Tell whether a dataset is listed and not in the prefix."""
-    found = tree.child("DATASET", dataset_id)
+    found = _node(tree, dataset_id)
     return found is not None and found.child("LOCATION", PFS) is None
 
 
 def location(tree: KVTree, dataset_id: int) -> Optional[str]:
     """Return the state added last, "NONE" if all were removed, None if the dataset has no states."""
-    found = tree.child("DATASET", dataset_id, "LOCATION")
-    if found is None:
+    found = _node(tree, dataset_id)
+    if found is None or "LOCATION" not in found:
         return None
-    return as_text(next(iter(found), NO_LOCATION.encode()))
+    states = found.values("LOCATION")
+    return as_text(states[0]) if states else NO_LOCATION
 
 
 def latest(tree: KVTree) -> Optional[int]:

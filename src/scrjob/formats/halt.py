@@ -121,6 +121,15 @@ def apply(tree: KVTree, change: Change) -> None:
             tree.put(key, value & _UINT32 if isinstance(value, int) else value)
 
 
+def changes_text(change: Change) -> str:
+    """Return the lines that scr_halt_cntl prints before it changes the file, without a final newline."""
+    return "\n".join(
+        f"{'Unsetting' if change[key] is None else 'Setting'} {key}"
+        for key in (CHECKPOINTS, AFTER, BEFORE, SECONDS, REASON)
+        if key in change
+    )
+
+
 def library_update(path: str, memory: KVTree, *, decrement: int = 0) -> KVTree:
     """Do what the library does at each check; returns its new copy of the file's content.
 

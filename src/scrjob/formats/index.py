@@ -70,10 +70,10 @@ class Index:
         tree = kvtree.read(path).reversed()
         version = tree.integer("VERSION")
         if version is None:
-            raise UnsupportedVersionError("index has no format version", path=path)
+            raise UnsupportedVersionError("Failed to find file format version", path=path)
         if version != VERSION:
             raise UnsupportedVersionError(
-                f"expected index version {VERSION}, got {version}", path=path
+                f"Found file format version {version} but expected {VERSION}", path=path
             )
         return cls(tree)
 

@@ -104,7 +104,7 @@ def test_every_read_turns_the_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "error", "text"),
     [
-        (b"", UnsupportedVersionError, "no format version"),
+        (b"", UnsupportedVersionError, "Failed to find file format version"),
         (
             kvtree.encode(KVTree.of({"VERSION": 3})),
             UnsupportedVersionError,

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the wrappers share: the choice of the back end, and running an executable of SCR."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Optional, Union
+
+from scrjob import config
+from scrjob.errors import FormatError, UsageError
+
+if TYPE_CHECKING:
+    from scrjob._process import CommandResult
+    from scrjob.protocols import Clock, Context
+
+QUERY_TIMEOUT_S = 60.0  # reading one small file, on a slow file system
+ERROR_MARK = " ERROR: "  # in every error line of SCR's and KVTree's, all of them on stdout
+
+
+class Tool:
+    """One executable of a real SCR installation.
+
+    Args:
+        name: of the executable.
+        bin_dir: the directory that holds it.
+        context: whose runner starts it; default: the real world.
+        verbose: say what is run at INFO rather than at DEBUG.
+    """
+
+    def __init__(
+        self, name: str, bin_dir: str, *, context: Optional[Context] = None, verbose: bool = False
+    ) -> None:
+        self.name = name
+        self._path = os.path.join(bin_dir, name)
+        self._context = context
+        self._verbose = verbose
+
+    def run(self, *args: str, timeout_s: float = QUERY_TIMEOUT_S) -> CommandResult:
+        """Return what the executable said to these arguments.
+
+        Raises:
+            CommandNotFoundError, CommandTimeoutError.
+        """
+        if self._context is None:
+            from scrjob._context import system_context  # noqa: PLC0415 - native needs none
+
+            self._context = system_context()
+        if self._verbose:
+            import logging  # noqa: PLC0415 - rarely needed
+
+            logging.getLogger(__name__).info("running %s %s", self._path, " ".join(args))
+        env = self._context.environ
+        return self._context.runner.run([self._path, *args], timeout_s=timeout_s, env=env)
+
+    def answer(self, path: str, *args: str) -> Optional[str]:
+        """Return stdout of a question about ``path``, None if the answer is no (exit code not 0).
+
+        A file that is not there has no answers; one that is there and cannot be used is an error.
+
+        Raises:
+            FormatError: the executable complains about an existing file.
+            CommandNotFoundError, CommandTimeoutError.
+        """
+        result = self.run(*args)
+        if result.returncode == 0:
+            return result.stdout
+        if ERROR_MARK in result.stdout and os.path.exists(path):
+            said = " | ".join(result.stdout.split("\n")).strip(" |")
+            raise FormatError(f"{self.name} says: {said}", path=path)
+        return None
+
+
+def choose(
+    name: str, bin_dir: Optional[str], context: Optional[Context], *, verbose: bool
+) -> Optional[Tool]:
+    """Return the executable to use, None for the native back end.
+
+    ``bin_dir`` decides, else SCR_BIN_DIR in the context's environment, else the site's constant;
+    "" means native.
+    """
+    if bin_dir is None:
+        given = None if context is None else context.environ.get("SCR_BIN_DIR")
+        bin_dir = config.SCR_BIN_DIR if given is None else given
+    return Tool(name, bin_dir, context=context, verbose=verbose) if bin_dir else None
+
+
+def clock_of(context: Optional[Context]) -> Clock:
+    """Return the context's clock, else the machine's."""
+    if context is not None:
+        return context.clock
+    from scrjob._clock import SystemClock  # noqa: PLC0415 - only without a given one
+
+    return SystemClock()
+
+
+def dataset_id(d: Union[int, str]) -> int:
+    """Return a dataset id given as number or text.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    try:
+        return int(d)
+    except ValueError:
+        raise UsageError(f"dataset id {d!r} is no number") from None
+
+
+def warn(text: str, *args: object) -> None:
+    """Log a warning; logging is loaded only now, for the commands must start quickly."""
+    import logging  # noqa: PLC0415 - see above
+
+    logging.getLogger("scrjob.cli").warning(text, *args)

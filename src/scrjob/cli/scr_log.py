@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``scr_log_event`` as a class: records in the SCR log, where logging is switched on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Optional, Union
+
+from scrjob.cli import _tool
+
+if TYPE_CHECKING:
+    from scrjob.param import Param
+    from scrjob.protocols import Context
+    from scrjob.scrlog import EventLog
+
+
+class SCRLog:
+    """Records events of one job; whether and where, the SCR_LOG_* settings say.
+
+    Args:
+        prefix: the prefix directory.
+        jobid: the job's id.
+        jobname: a label that ties runs together.
+        user: name of the user; default: USER in the environment.
+        jobstart: Unix seconds, for the executable only.
+        verbose: log what is done.
+        context: the outside world.
+        bin_dir: directory of SCR's own executables, "" to work without them; default: the site's.
+        param: the settings; default: as the context has them.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        jobid: str,
+        jobname: Optional[str] = None,
+        user: Optional[str] = None,
+        jobstart: Optional[int] = None,
+        verbose: bool = False,
+        *,
+        context: Optional[Context] = None,
+        bin_dir: Optional[str] = None,
+        param: Optional[Param] = None,
+    ) -> None:
+        self.prefix = os.fspath(prefix)
+        self.jobid = str(jobid)
+        self.jobname = jobname
+        self.user = user
+        self.jobstart = jobstart
+        self._context = context
+        self._param = param
+        self._log: Optional[EventLog] = None
+        self._tool = _tool.choose("scr_log_event", bin_dir, context, verbose=verbose)
+
+    def event(
+        self,
+        event_type: str,
+        dset: Optional[Union[int, str]] = None,
+        name: Optional[str] = None,
+        start: Optional[float] = None,
+        secs: Optional[float] = None,
+        note: Optional[str] = None,
+    ) -> bool:
+        """Record an event and tell whether that worked; true also where logging is off.
+
+        Args:
+            event_type: its kind, e.g. ``RUN_START``.
+            dset: dataset id.
+            name: dataset name.
+            start: Unix seconds; default now.
+            secs: how long it took.
+            note: free text.
+        """
+        number = None if dset is None else _tool.dataset_id(dset)
+        if self._tool is not None:
+            return self._ask(self._tool, event_type, number, name, start, secs, note)
+        when = None if start is None else float(start)
+        took = None if secs is None else float(secs)
+        return self._native().event(event_type, number, name, when, took, note)
+
+    def _native(self) -> EventLog:
+        if self._log is None:
+            from scrjob._context import system_context  # noqa: PLC0415 - only without a given one
+            from scrjob.param import Param  # noqa: PLC0415 - only for the first record
+            from scrjob.scrlog import open_log  # noqa: PLC0415 - only for the first record
+
+            context = self._context or system_context()
+            param = self._param or Param(environ=context.environ)
+            user = self.user or context.environ.get("USER") or ""
+            self._log = open_log(param, context, prefix=self.prefix, jobid=self.jobid, user=user)
+        return self._log
+
+    def _ask(
+        self,
+        tool: _tool.Tool,
+        event_type: str,
+        dset: Optional[int],
+        name: Optional[str],
+        start: Optional[float],
+        secs: Optional[float],
+        note: Optional[str],
+    ) -> bool:
+        given = {
+            "-p": self.prefix,
+            "-u": self.user,
+            "-j": self.jobname,
+            "-i": self.jobid,
+            "-s": _whole(self.jobstart),
+            "-T": event_type,
+            "-D": None if dset is None else str(dset),
+            "-n": name,
+            "-S": _whole(start),
+            "-L": _whole(secs),
+            "-N": note,
+        }
+        args = [word for key, value in given.items() if value is not None for word in (key, value)]
+        return tool.run(*args).returncode == 0
+
+
+def _whole(seconds: Optional[float]) -> Optional[str]:
+    """Return seconds as scr_log_event takes them: whole."""
+    return None if seconds is None else str(int(seconds))
