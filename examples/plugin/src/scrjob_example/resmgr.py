@@ -9,7 +9,7 @@ from scrjob.errors import OutputParseError
 from scrjob.model import JobId, NodeName
 from scrjob.resmgrs import ResourceManager
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 2.0
 
 
 class Row(NamedTuple):

@@ -33,22 +33,24 @@ def untouched() -> Iterator[None]:
 @contextlib.contextmanager
 def nothing_left() -> Iterator[None]:
     """Fail if the block leaves open descriptors or dead children of this process."""
-    before = len(os.listdir("/proc/self/fd"))
+    open_before, dead_before = len(os.listdir("/proc/self/fd")), zombies()
     yield
     # Threads of a pool may need a moment to let go of their pipes.
-    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before, "descriptors are left open")
-    assert not zombies(), "dead children were not waited for"
+    eventually(
+        lambda: len(os.listdir("/proc/self/fd")) <= open_before, "descriptors closed", limit_s=2.0
+    )
+    assert zombies() <= dead_before, "dead children were not waited for"
 
 
-def zombies() -> list[int]:
+def zombies() -> set[int]:
     """Return the process ids of this process's children that ended and were not waited for."""
-    found = []
+    found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             # The name in brackets may hold blanks; state and parent follow it.
             state, parent = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[:2]
             if state == "Z" and int(parent) == os.getpid():
-                found.append(int(pid))
+                found.add(int(pid))
     return found
 
 
@@ -64,7 +66,7 @@ def processes_with(marker: str) -> list[int]:
     return found
 
 
-def eventually(condition: Callable[[], T], what: str, *, limit_s: float = 10.0) -> T:
+def eventually(condition: Callable[[], T], what: str, *, limit_s: float = 5.0) -> T:
     """Return the first true answer of ``condition``; fail with ``what`` after ``limit_s`` seconds."""
     end = time.monotonic() + limit_s
     while True:

@@ -219,6 +219,7 @@ def _long_run(
         for pid in observe.processes_with(marker):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
+        launcher.wait_run(process, KILL_S)
 
 
 @contextlib.contextmanager
