@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
-GOLDEN = Path(__file__).parent / "data" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 MAGIC = b"\x95\x1f\xc3\xf5"
 
 
