@@ -28,7 +28,6 @@ from scrjob_example.remoteexec import SiteExec
 from scrjob_example.resmgr import SiteManager
 from site_world import SiteWorld
 
-
 pytestmark = pytest.mark.slow
 
 
