@@ -83,7 +83,6 @@ class Loop:
         self._clock = jobenv.context.clock
         self._nodes = jobenv.job_nodes()
         self._left_at_start = self._time_left()
-        self._step_nodes: Optional[list[str]] = None
         self._avoided: list[str] = []
         self._monitor = Monitor(
             jobenv,
@@ -204,7 +203,7 @@ class Loop:
             if count:
                 return count
         if ran:
-            return len(ran[-1]["nodes"])
+            return max(len(run["nodes"]) for run in ran)
         wanted = self._jobenv.launcher.nodes_wanted(self._command.words(None))
         return wanted or len(self._nodes)
 
@@ -231,7 +230,6 @@ class Loop:
         self._state.save(state.RUNNING)
         self._say(f"run {run['run']}: launched on {evidence.fold(good)}" + self._avoiding())
         wanted = launcher.nodes_wanted(words) or self._needed()
-        self._step_nodes = None
 
         def used() -> list[str]:
             return self._used_nodes(run, jobstep, good[:wanted])
@@ -258,22 +256,21 @@ class Loop:
         return have_restart(self._jobenv, good)
 
     def _used_nodes(self, run: dict[str, Any], jobstep: Any, guess: list[str]) -> list[str]:
-        """Return where the step runs; the first time that it is known, check it."""
-        if self._step_nodes is None:
-            found = self._jobenv.launcher.step_nodes(jobstep)
-            if found is None:
-                return guess
-            self._step_nodes = [str(node) for node in found]
-            run["nodes"] = self._step_nodes
+        """Return where the step runs: as its ranks report, and until all have, as was asked for."""
+        if len(run["nodes"]) >= len(guess):
+            return list(run["nodes"])
+        found = [str(node) for node in self._jobenv.launcher.step_nodes(jobstep) or ()]
+        wrong = sorted(set(found) & set(self._avoided))
+        if wrong:
+            self._jobenv.launcher.kill_run(jobstep)
+            raise ScrError(
+                f"launcher {self._jobenv.launcher.name} used {', '.join(wrong)}, which it was told "
+                "to avoid; the step was ended"
+            )
+        if found != run["nodes"]:
+            run["nodes"] = found
             self._state.save()
-            wrong = sorted(set(self._step_nodes) & set(self._avoided))
-            if wrong:
-                self._jobenv.launcher.kill_run(jobstep)
-                raise ScrError(
-                    f"launcher {self._jobenv.launcher.name} used {', '.join(wrong)}, which it was told "
-                    "to avoid; the step was ended"
-                )
-        return self._step_nodes
+        return list(dict.fromkeys([*found, *guess]))
 
     def _avoiding(self) -> str:
         return f", avoiding {evidence.fold(self._avoided)}" if self._avoided else ""
@@ -323,7 +320,7 @@ class Loop:
             new = []
         for bad in seen.down:
             self._condemn_node(bad)
-        used = run["nodes"] or self._good_nodes()
+        used = run["nodes"] or [node for node in self._nodes if node not in self._avoided]
         down = list({bad.node: bad for bad in [*new, *seen.down] if bad.node in used}.values())
         verdict = judge(
             StepEnd(
