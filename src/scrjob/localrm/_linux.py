@@ -46,7 +46,7 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """Mount; arguments as in mount(2)."""
+    """Attach a file system; the arguments are those of the system call."""
     _call(
         "mount",
         os.fsencode(source),
@@ -120,7 +120,7 @@ def spawn(
             if death_signal is not None:
                 die_with_parent(death_signal, parent)
             what = argv[0]
-            os.execvpe(what, list(argv), dict(env))
+            os.execvpe(what, list(argv), dict(env))  # noqa: S606 - no shell is the point
         except OSError as error:
             os.write(writer, b"%d %s" % (error.errno or 0, what))
         finally:

@@ -17,6 +17,7 @@ To and from the manager: one JSON object a line.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -97,10 +98,8 @@ def at(directory_fd: int, name: str) -> str:
 def listen(directory_fd: int, name: str) -> socket.socket:
     """Return a listening socket in an open directory, replacing one of a dead predecessor."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory_fd)
-    except FileNotFoundError:
-        pass
     server.bind(at(directory_fd, name))
     server.listen(socket.SOMAXCONN)
     return server

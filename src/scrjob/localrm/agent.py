@@ -10,6 +10,7 @@ Started by ``boot`` through ``_start``; standard library and scrjob's light modu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -202,7 +203,5 @@ def _has_children() -> bool:
 
 
 def _say(connection: socket.socket, line: bytes) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the client is gone: nobody wants to know
         connection.sendall(line)
-    except OSError:
-        pass  # the client is gone: nobody wants to know

@@ -98,7 +98,7 @@ def start(
         for fd in keep:
             os.set_inheritable(fd, True)
         os.chdir("/")
-        os.execve(argv[0], argv, dict(environ))
+        os.execve(argv[0], argv, dict(environ))  # noqa: S606 - no shell is the point
     except OSError as error:
         control.send(ERROR + os.fsencode(f"{spec.name}: {error}"))
     finally:

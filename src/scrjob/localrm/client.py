@@ -262,6 +262,7 @@ class RemoteProgram:
         pid: its process id as the node counts; 0 before it was started.
         keeper: process id, as this side sees it, of what looks after it on the node; 0 unknown.
         status: its wait status once it has ended.
+        unsent: what of the request is still to be sent: wait for writing too.
         failure: why there is no status and will be none, in one line.
     """
 
@@ -271,7 +272,7 @@ class RemoteProgram:
         self.keeper = 0
         self.status: Optional[int] = None
         self.failure: Optional[str] = None
-        self._unsent = memoryview(request)
+        self.unsent = memoryview(request)
         self._line = b""
         self._streams = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in streams]
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -296,7 +297,7 @@ class RemoteProgram:
     @property
     def events(self) -> int:
         """Return what to wait for, as ``selectors`` has it."""
-        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self.unsent else 0)
 
     @property
     def code(self) -> Optional[int]:
@@ -314,8 +315,6 @@ class RemoteProgram:
             pass
         except OSError as error:
             self._fail(_explain(error))
-        if self.over:
-            self.close()
 
     def close(self) -> None:
         """Leave; if the program still runs, all that it started there is killed."""
@@ -323,16 +322,16 @@ class RemoteProgram:
         self._drop_streams()
 
     def _send(self) -> None:
-        while self._unsent:
+        while self.unsent:
             try:
                 if self._streams:
-                    sent = socket.send_fds(self._socket, [self._unsent], self._streams)
+                    sent = socket.send_fds(self._socket, [self.unsent], self._streams)
                     self._drop_streams()
                 else:
-                    sent = self._socket.send(self._unsent)
+                    sent = self._socket.send(self.unsent)
             except BlockingIOError:
                 return
-            self._unsent = self._unsent[sent:]
+            self.unsent = self.unsent[sent:]
 
     def _receive(self) -> None:
         while self.status is None and self.failure is None:
@@ -347,6 +346,7 @@ class RemoteProgram:
             *lines, self._line = (self._line + data).split(b"\n")
             for line in lines:
                 self._understand(line)
+        self.close()
 
     def _understand(self, line: bytes) -> None:
         kind, _, rest = line.partition(b" ")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The wrapper around each MPI rank: records its process and its real wait status in the step's directory.
+
+mpiexec's own exit code does not tell a signal from a code, nor a rank that failed from one that was
+killed for it. The program's words come by file, for a lone ":" would split mpiexec's command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from typing import Mapping, NoReturn, Sequence
+
+from scrjob._clock import SystemClock
+from scrjob.localrm import steps
+from scrjob.localrm._linux import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, spawn
+
+FORWARDED = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+def main(args: Sequence[str], environ: Mapping[bytes, bytes]) -> NoReturn:
+    """Run the rank and end as it does.
+
+    Args:
+        args: the step's directory.
+        environ: environment of the rank; PMI_RANK and PMI_SIZE say which it is.
+    """
+    step = args[0]
+    rank = environ.get(b"PMI_RANK", b"0")
+    env = dict(environ)
+    env[b"SCR_LOCAL_RANK"] = rank
+    env[b"SCR_LOCAL_SIZE"] = environ.get(b"PMI_SIZE", b"1")
+    node = os.fsdecode(environ.get(b"SCR_LOCAL_NODE", b""))
+    clock = SystemClock()
+    argv = steps.read_words(step)
+    try:
+        child = spawn(argv, env=env, new_session=True, death_signal=signal.SIGKILL)
+    except OSError as error:
+        os.write(2, os.fsencode(f"{error.filename}: {error.strerror}\n"))
+        missing = isinstance(error, FileNotFoundError)
+        code = EXIT_NOT_FOUND if missing else EXIT_CANNOT_EXECUTE
+        steps.record_start(step, int(rank), node, 0)
+        steps.record_end(step, int(rank), code << 8, clock.monotonic())
+        os._exit(code)
+
+    def forward(number: int, frame: object) -> None:
+        del frame
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, number)
+
+    for number in FORWARDED:
+        signal.signal(number, forward)
+    steps.record_start(step, int(rank), node, child)
+    _, status = os.waitpid(child, 0)
+    steps.record_end(step, int(rank), status, clock.monotonic())
+    if os.WIFSIGNALED(status):
+        fatal = os.WTERMSIG(status)
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (0, 0)
+        )  # the rank's own core is the one to look at
+        if fatal != signal.SIGKILL:
+            signal.signal(fatal, signal.SIG_DFL)
+        os.kill(os.getpid(), fatal)
+    os._exit(os.WEXITSTATUS(status))
