@@ -106,7 +106,7 @@ _ROWS: tuple[tuple[str, Optional[str], str, str], ...] = (
     ),
     ("SCR_WATCHDOG_TIMEOUT_PFS", None, "S", "the same while a dataset goes to the prefix"),
     ("SCR_WATCHDOG_STARTUP", None, "S", "seconds that a program may take to its first progress"),
-    ("SCR_WATCHDOG_FILE", None, "S", "files whose change is progress, in a list"),
+    ("SCR_WATCHDOG_FILE", None, "S", "files in the prefix whose change is progress, joined by :"),
     ("SCR_RESOURCE_MANAGER", None, "S", "resource manager by name; unset: detected"),
     ("SCR_REMOTE_EXEC", None, "S", "way to run commands on nodes; unset: what fits"),
     ("SCR_HALT_GRACE", "60", "S", "seconds that a program has to end after a halt request"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional
 
-from scrjob.commands._shared import EXIT_FAILURE, complain
 from scrjob.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ COMMON = {
 }
 
 _INTEGER = re.compile(r"\s*([+-]?\d{1,18})", re.ASCII)
-_UNSIGNED = re.compile(r"\s*(0[xX][0-9a-fA-F]{1,15}|0[0-7]{1,20}|\d{1,18})", re.ASCII)
+_UNSIGNED = re.compile(r"\s*(0[xX][0-9a-fA-F]{1,15}|0[0-7]{0,20}|[1-9]\d{0,17})", re.ASCII)
 _TIME_LIMIT = 1 << 40  # beyond it, no calendar has a date
 
 
@@ -51,7 +50,7 @@ class Call(NamedTuple):
             return None
         found = _UNSIGNED.match(text)
         digits = found[1] if found else "0"
-        octal = len(digits) > 1 and digits[0] == "0" and digits[1] not in "xX"
+        octal = digits[0] == "0" and digits[1:2] not in ("x", "X")
         seconds = int(digits, 8 if octal else 0)
         if seconds >= _TIME_LIMIT:
             raise UsageError(f"-S {text}: no time in Unix seconds")
@@ -125,11 +124,3 @@ def prepare(prog: str, title: str, argv: list[str], letters: Mapping[str, str]) 
         user=values.get("u") or env.user(),
     )
     return Call(values, log)
-
-
-def finish(prog: str, recorded: bool) -> int:
-    """Return the exit code; says so if the record could not be written."""
-    if recorded:
-        return 0
-    complain(prog, "the record was not written")
-    return EXIT_FAILURE

@@ -64,7 +64,7 @@ def run_command(
             import traceback  # noqa: PLC0415 - only for debugging
 
             traceback.print_exc()
-        complain(prog, _message(error))
+        complain(prog, one_line(error))
         if isinstance(error, UsageError):
             return usage_exit
         return error.exit_code if isinstance(error, ScrError) else EXIT_FAILURE
@@ -118,7 +118,8 @@ def _debug_level(text: str) -> int:
         return int(bool(text))
 
 
-def _message(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, an OSError as ``file: reason``."""
     if isinstance(error, OSError) and error.strerror:
         names = [str(n) for n in (error.filename, error.filename2) if n is not None]
         return ": ".join([*names, error.strerror])

@@ -6,8 +6,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from scrjob.commands._shared import add_verbose, make_parser, run_command
-from scrjob.errors import UsageError
+from scrjob.commands._shared import (
+    EXIT_FAILURE,
+    add_verbose,
+    complain,
+    make_parser,
+    one_line,
+    run_command,
+)
+from scrjob.errors import ScrError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -29,9 +36,14 @@ def _run(argv: list[str]) -> int:
     for name in ("checkpoints", "seconds"):
         if (getattr(args, name) or 0) < 0:
             raise UsageError(f"--{name} {getattr(args, name)}: expected 0 or more")
+    code = 0
     for directory in args.directories or ["."]:
-        _change(os.path.abspath(directory), args, times)
-    return 0
+        try:
+            _change(os.path.abspath(directory), args, times)
+        except (ScrError, OSError) as error:  # the other directories still get their turn
+            complain(PROG, f"{directory}: {one_line(error)}")
+            code = EXIT_FAILURE
+    return code
 
 
 def _change(prefix: str, args: argparse.Namespace, times: dict[str, Optional[int]]) -> None:

@@ -36,4 +36,4 @@ def _run(argv: list[str]) -> int:
         secs=call.number("L"),
         note=call.values.get("N"),
     )
-    return _log_tools.finish(PROG, done)
+    return 0 if done else EXIT_FAILURE  # the log has told why

@@ -42,4 +42,4 @@ def _run(argv: list[str]) -> int:
         nbytes=call.number("B"),
         files=call.number("F"),
     )
-    return _log_tools.finish(PROG, done)
+    return 0 if done else EXIT_FAILURE  # the log has told why
