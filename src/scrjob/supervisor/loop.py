@@ -228,8 +228,10 @@ class Loop:
         run["step"] = launcher.step_record(jobstep)
         run["launched"] = self._clock.now()
         self._state.save(state.RUNNING)
-        self._say(f"run {run['run']}: launched on {evidence.fold(good)}" + self._avoiding())
         wanted = launcher.nodes_wanted(words) or self._needed()
+        self._say(
+            f"run {run['run']}: launched on {evidence.fold(good[:wanted])}" + self._avoiding()
+        )
 
         def used() -> list[str]:
             return self._used_nodes(run, jobstep, good[:wanted])
