@@ -20,8 +20,8 @@ from typing import Callable, Iterable, NamedTuple, Optional
 from scrjob.errors import FormatError, ScrError
 from scrjob.formats import cindex, filemap, kvtree, paths
 from scrjob.formats.filemap import FileMeta, FileStat
-from scrjob.node._journal import Journal
 from scrjob.node._transfer import CrcMismatchError, copy_file
+from scrjob.node.journal import Journal
 from scrjob.redundancy.paths import PrefixGuard, Relocation, make_dirs, relocate
 
 PROG = "scr_copy"

@@ -78,8 +78,9 @@ class PrefixGuard:
             where = where[1:]
         if is_below(where, self.prefix):
             return os.path.join(where, name)
-        if is_below(where, self._real):  # the job knew the prefix by its real name
-            return os.path.join(self.prefix + where[len(self._real) :], name)
+        real = os.path.realpath(where)
+        if is_below(real, self._real):  # the job knew the prefix by another name
+            return os.path.join(self.prefix, os.path.relpath(real, self._real), name)
         raise FormatError(
             f"{where!r} is outside of the prefix directory {self.prefix!r}; "
             "if the prefix was moved, use --relocate OLD=NEW"

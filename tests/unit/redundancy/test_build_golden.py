@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 
-import datapath
 import pytest
 
+import datapath
 from scrjob.errors import NotSupportedError
 from scrjob.formats import index, kvtree, rank2file
 from scrjob.redundancy.build import build_dataset

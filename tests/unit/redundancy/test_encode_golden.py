@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import datapath
 import pytest
 
+import datapath
 from scrjob.formats import redset_header
 from scrjob.redundancy import xor
 from scrjob.redundancy.encode import encode_group

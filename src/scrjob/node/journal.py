@@ -15,6 +15,8 @@ import json
 import os
 from typing import Any, Optional
 
+_PREFIX = "scrjob.copy."
+_SUFFIX = ".jsonl"
 _FIELDS = ("size", "mtime_ns", "source_mtime_ns", "crc")
 
 
@@ -22,7 +24,7 @@ class Journal:
     """The journal of one node for one dataset. Nothing is read or created before it is needed."""
 
     def __init__(self, directory: str, host: str) -> None:
-        self._path = os.path.join(directory, f"scrjob.copy.{host}.jsonl")
+        self._path = os.path.join(directory, f"{_PREFIX}{host}{_SUFFIX}")
         self._known: Optional[dict[str, dict[str, int]]] = None
         self._fd = -1
 
@@ -65,24 +67,48 @@ class Journal:
 
     def _records(self) -> dict[str, dict[str, int]]:
         if self._known is None:
-            self._known = {}
-            try:
-                with open(self._path, encoding="ascii", errors="replace") as file:
-                    for line in file:
-                        self._take(line)
-            except FileNotFoundError:
-                pass
+            self._known = _read(self._path)
         return self._known
 
-    def _take(self, line: str) -> None:
-        try:
-            record: Any = json.loads(line)
-        except ValueError:
-            return
-        if (
-            isinstance(record, dict)
-            and isinstance(record.get("path"), str)
-            and all(type(record.get(name)) is int for name in _FIELDS)
-            and self._known is not None
-        ):
-            self._known[record["path"]] = {name: record[name] for name in _FIELDS}
+
+def known_crcs(directory: str, prefix: str) -> dict[str, int]:
+    """Return path -> CRC32 of all copies that the journals of any node prove to be there still."""
+    found = {}
+    for name in sorted(os.listdir(directory)):
+        if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
+            for relative, record in _read(os.path.join(directory, name)).items():
+                path = os.path.join(prefix, relative)
+                try:
+                    status = os.lstat(path)
+                except OSError:
+                    continue
+                if (status.st_size, status.st_mtime_ns) == (record["size"], record["mtime_ns"]):
+                    found[path] = record["crc"]
+    return found
+
+
+def _read(path: str) -> dict[str, dict[str, int]]:
+    known: dict[str, dict[str, int]] = {}
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            for line in file:
+                record = _parse(line)
+                if record is not None:
+                    known[record["path"]] = {name: record[name] for name in _FIELDS}
+    except FileNotFoundError:
+        pass
+    return known
+
+
+def _parse(line: str) -> Optional[dict[str, Any]]:
+    try:
+        record: Any = json.loads(line)
+    except ValueError:
+        return None
+    if (
+        isinstance(record, dict)
+        and isinstance(record.get("path"), str)
+        and all(type(record.get(name)) is int for name in _FIELDS)
+    ):
+        return record
+    return None

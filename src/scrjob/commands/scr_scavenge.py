@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``scr_scavenge``: bring a dataset from the caches of the nodes to the prefix, verified and indexed.
+
+Exit code 0: the dataset is safe; 73: it could not be made safe; 1: a usage error.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Optional, Sequence
+
+from scrjob.commands._shared import add_prefix, add_verbose, make_parser, run_command
+from scrjob.errors import UsageError
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command("scr_scavenge", _run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = make_parser("scr_scavenge", "Copy a cached dataset to the prefix and index it.")
+    parser.add_argument("-j", "--jobset", metavar="NODES", help="nodes (default: those of the job)")
+    parser.add_argument("-i", "--id", metavar="ID", required=True, help="dataset id")
+    parser.add_argument(
+        "-f", "--from", dest="cntldir", metavar="DIR", help="control directory on the nodes"
+    )
+    parser.add_argument(
+        "--relocate",
+        metavar="OLD=NEW",
+        action="append",
+        default=[],
+        help="recorded paths below OLD are really below NEW; may be repeated",
+    )
+    add_prefix(parser)
+    add_verbose(parser)
+    given = parser.parse_args(argv)
+    if not (given.id.isascii() and given.id.isdigit() and int(given.id) > 0):
+        raise UsageError(f"--id {given.id!r}: expected a dataset id, a number above 0")
+
+    from scrjob.cli import SCRLog  # noqa: PLC0415 - not for --help
+    from scrjob.hostlist import expand_hosts  # noqa: PLC0415 - not for --help
+    from scrjob.jobenv import JobEnv  # noqa: PLC0415 - not for --help
+    from scrjob.scavenge import scavenge_dataset  # noqa: PLC0415 - not for --help
+
+    jobenv = JobEnv(prefix=given.prefix)
+    nodes = expand_hosts(given.jobset) if given.jobset else jobenv.job_nodes()
+    if not nodes:
+        raise UsageError("no nodes: name them with --jobset, or run inside an allocation")
+    cntldir = given.cntldir or jobenv.dir_control()[0]
+    result = scavenge_dataset(
+        jobenv,
+        nodes,
+        given.id,
+        cntldir,
+        log=SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user()),
+        say=print if given.verbose else _silent,
+        relocations=given.relocate,
+    )
+    how = "was complete already" if result.was_there else f"{len(result.rebuilt)} files rebuilt"
+    print(
+        f"{result.name}: {result.files} files, {result.bytes} bytes in {jobenv.prefix} ({how})",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
