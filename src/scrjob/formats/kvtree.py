@@ -73,7 +73,7 @@ _LEAF_END = b"\0" + _ZERO
 # After the root's count the packed tree is a flat run of (key, NUL, count), and most of it are scalars:
 # (key, NUL, 1) (value, NUL, 0). re splits it in C. Groups: key, value of a scalar, count if no scalar.
 # The last branch takes what can be left over, so that nothing is ever skipped.
-_PAIRS = re.compile(rb"([^\0]*)\0(?:\0\0\0\1([^\0]*)\0\0\0\0\0|(.{4}))|\0{1,4}\Z", re.DOTALL)
+_PAIRS = re.compile(rb"([^\0]*)\0(?:\0\0\0\x01([^\0]*)\0\0\0\0\0|(.{4}))|\0{1,4}\Z", re.DOTALL)
 _EMPTY_SCALAR = b"\0" + _ONE + _LEAF_END
 
 

@@ -108,7 +108,7 @@ def test_every_read_turns_the_order(tmp_path: Path) -> None:
         (
             kvtree.encode(KVTree.of({"VERSION": 3})),
             UnsupportedVersionError,
-            "expected index version 2, got 3",
+            "version 3 but expected 2",
         ),
         (kvtree.encode(KVTree.of({"VERSION": 2}))[:-1], FormatError, "truncated"),
     ],
