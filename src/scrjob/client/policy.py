@@ -74,5 +74,5 @@ class CheckpointClock:
 
 
 def is_flush_due(ckpt: Optional[int], every: int) -> bool:
-    """Tell whether checkpoint number ``ckpt`` (None: pure output) is one that SCR_FLUSH sends to the prefix."""
+    """Tell whether SCR_FLUSH sends checkpoint number ``ckpt`` (None: pure output) to the prefix."""
     return ckpt is not None and every > 0 and ckpt % every == 0

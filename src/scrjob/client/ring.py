@@ -75,8 +75,8 @@ def encode(
 def restore(
     comm: Communicator,
     missing: int,
-    read: Block,
-    write: Block,
+    read: Optional[Block],
+    write: Optional[Block],
     chunk: int,
     piece_bytes: int,
 ) -> Optional[Exception]:
@@ -87,9 +87,9 @@ def restore(
     Args:
         comm: the group.
         missing: group rank of the member that lost its blocks.
-        read: fills a piece of this member's block, data or parity, of a stripe; not called on the
-            missing member.
-        write: takes a piece of a block, stripes ascending, offsets ascending; only called there.
+        read: fills a piece of this member's block, data or parity, of a stripe; all members but the
+            missing one need it.
+        write: takes a piece of a block, stripes ascending, offsets ascending; only the missing one.
         chunk: size of a block in bytes.
         piece_bytes: see the module's text.
 
@@ -109,8 +109,9 @@ def restore(
             piece = total[:length]
             if not is_start or own == missing:
                 comm.Recv(piece, left, _TAG)
-            if own == missing:
+            if write is not None:
                 trouble.run(write, stripe, offset, memoryview(piece))
+            if read is None:
                 continue
             mine = piece if is_start else term[:length]
             mine[:] = 0

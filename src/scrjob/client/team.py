@@ -137,8 +137,8 @@ class Team:
 
     def __init__(self, comm: Communicator, hostname: str) -> None:
         self.comm: Communicator = comm.Dup()
-        self.rank = self.comm.rank
-        self.size = self.comm.size
+        self.rank: int = self.comm.rank
+        self.size: int = self.comm.size
         self.hostname = hostname
         self.hosts: list[str] = self.comm.allgather(hostname)
         self.domains = list(self.hosts)
@@ -185,7 +185,8 @@ class Team:
 
     def all_true(self, claim: bool) -> bool:
         """Tell whether the claim holds on every rank. Collective."""
-        return self.comm.allreduce(int(not claim)) == 0
+        refusals: int = self.comm.allreduce(int(not claim))
+        return refusals == 0
 
     def agree(self, what: str, error: Optional[Exception] = None) -> None:
         """Raise on all ranks if any rank met an error; what the lowest such rank says is told. Collective.
@@ -200,7 +201,9 @@ class Team:
         raise _KINDS[worst.kind](worst.text) from error
 
     def _complaint(self, what: str, error: Exception) -> _Complaint:
-        kind = next((i for i, known in enumerate(_KINDS) if isinstance(error, known)), len(_KINDS) - 1)
+        kind = next(
+            (i for i, known in enumerate(_KINDS) if isinstance(error, known)), len(_KINDS) - 1
+        )
         where = f"rank {self.rank} on {self.hostname}"
         return _Complaint(kind, f"{where}: {what}: {error}")
 

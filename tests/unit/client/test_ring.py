@@ -34,7 +34,9 @@ def blocks_by_definition(logical: list[bytes]) -> tuple[int, list[list[bytes]]]:
 
 def members(n: int, seed: int = 1) -> list[bytes]:
     rng = random.Random(seed)
-    return [rng.randbytes(rng.choice((0, 1, 17, 500 + i))) for i in range(n - 1)] + [rng.randbytes(700)]
+    return [rng.randbytes(rng.choice((0, 1, 17, 500 + i))) for i in range(n - 1)] + [
+        rng.randbytes(700)
+    ]
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 7])
@@ -78,7 +80,9 @@ def test_restore_gives_any_missing_member_all_its_blocks(n, piece):
                 assert offset == len(out[stripe])
                 out[stripe].extend(view)
 
-            assert ring.restore(comm, missing, read, write, chunk, piece) is None
+            is_lost = comm.rank == missing
+            given = (None, write) if is_lost else (read, None)
+            assert ring.restore(comm, missing, *given, chunk, piece) is None
             return [bytes(one) for one in out]
 
         assert run_all(n, program)[missing] == table[missing]
@@ -97,7 +101,9 @@ def test_an_error_of_one_member_is_its_own_and_nobody_waits_for_it(what):
                 raise OSError("no space")
 
         encoded = ring.encode(comm, read, write, 100, 8)
-        restored = ring.restore(comm, 1 if what == "write" else 2, read, write, 100, 8)
+        lost = 1 if what == "write" else 2
+        given = (None, write) if comm.rank == lost else (read, None)
+        restored = ring.restore(comm, lost, *given, 100, 8)
         return [str(encoded), str(restored)]
 
     answers = run_all(3, program)

@@ -15,7 +15,13 @@ HOSTS = ["b", "a", "b", "a", "c"]
 def test_nodes_are_numbered_by_their_lowest_rank():
     def program(comm: ThreadComm) -> tuple[object, ...]:
         team = Team(comm, HOSTS[comm.rank])
-        return team.domain_names(), team.is_leader, team.node.size, team.leader_of("a"), team.node_count
+        return (
+            team.domain_names(),
+            team.is_leader,
+            team.node.size,
+            team.leader_of("a"),
+            team.node_count,
+        )
 
     answers = run_all(5, program)
     assert {str(answer[0]) for answer in answers} == {"['b', 'a', 'c']"}

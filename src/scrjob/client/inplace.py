@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Restart in place: what the nodes still hold of each cached dataset, completed and put where it is needed.
+
+For each dataset of the cache index, oldest first: files that lie on another node than their rank are
+moved, lost members of redundancy groups are rebuilt, and what was recorded is compared with what is
+there. A dataset that cannot be completed is dropped from the cache. An error of the machine (no space,
+no permission) is not a loss: it is raised, and everything stays for a scavenge.
+
+Source: docs/formats/cache.md, "restart in place".
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+from scrjob.client import layout, move
+from scrjob.client.encode import Place, own_member
+from scrjob.client.rebuild import find, make_whole, read_header
+from scrjob.client.team import EXPECTED
+from scrjob.errors import FormatError, ScrError, UnrecoverableError
+from scrjob.formats import er, filemap, kvtree, redset_header
+from scrjob.formats.redset_header import DATA_SET, MAP_SET
+
+if TYPE_CHECKING:
+    from scrjob.client.core import Core
+    from scrjob.formats.cindex import CachedDataset
+    from scrjob.formats.redset_header import ProtectedFile
+
+logger = logging.getLogger(__name__)
+
+REBUILDABLE = ("single", "xor")
+
+
+class _Survey(NamedTuple):
+    """What one node holds of one set: is it encoded, whose redundancy files, written by how many ranks."""
+
+    is_encoded: bool
+    ranks: tuple[int, ...]
+    world: Optional[int]
+    types: tuple[str, ...]
+
+
+def restore_cache(core: Core) -> None:
+    """Make every dataset in cache usable again or drop it. Collective.
+
+    Raises:
+        ScrError: on all ranks; a dataset could not be completed for a reason that may pass.
+    """
+    core.cache.load()
+    start = core.clock.now()
+    tried = False
+    for entry in list(core.cache.datasets.values()):
+        details = entry.details
+        if details is None or not details.complete:
+            core.cache.remove(entry.id)  # was being written when the last run ended
+            continue
+        tried = True
+        core.log.event("REBUILD_START", entry.id)
+        try:
+            _restore_dataset(core, entry)
+        except UnrecoverableError as error:  # agreed: the same on all ranks
+            core.log.event("REBUILD_FAIL", entry.id)
+            if core.team.is_first:
+                logger.warning("dataset %d is lost from the cache: %s", entry.id, error)
+            core.cache.remove(entry.id)
+        else:
+            core.log.event("REBUILD_SUCCESS", entry.id)
+    core.cache.store()
+    cached = list(core.cache.datasets.values())
+    core.team.on_first("updating the flush file", lambda: core.prefix.match_cache(cached))
+    if tried:
+        newest = max(core.cache.datasets, default=None)
+        label = "RESTART_FAIL" if newest is None else "RESTART_SUCCESS"
+        core.log.event(label, newest, start=start, secs=core.clock.now() - start)
+
+
+def _restore_dataset(core: Core, entry: CachedDataset) -> None:
+    path = entry.path or ""
+    sets = (MAP_SET,) if entry.is_bypass else (MAP_SET, DATA_SET)
+    surveys = {name: _survey(core, Place(path, name)) for name in sets}
+    for found in surveys.values():
+        _check(core, entry, found)
+    core.cache.make_directories(path, fresh=False)
+    for name in sets:
+        place = Place(path, name)
+        _move(core, place, surveys[name])
+        make_whole(core.team, place, core.settings.mpi_buf_size)
+    with core.team.together("checking restored files"):
+        complaint = _complaint(path, core.team.rank, core.team.size)
+    complaints = core.team.comm.allgather(complaint)
+    first = next((text for text in complaints if text), None)
+    if first is not None:
+        raise UnrecoverableError(first)
+
+
+def _survey(core: Core, place: Place) -> dict[str, _Survey]:
+    """Return what each node holds of a set. Collective."""
+    team = core.team
+    mine: Optional[_Survey] = None
+    with team.together("looking into the cache"):
+        if team.is_leader:
+            mine = _look(place)
+    everyone = team.comm.allgather(mine)
+    return {team.domains[rank]: found for rank, found in enumerate(everyone) if found is not None}
+
+
+def _look(place: Place) -> _Survey:
+    try:
+        names = os.listdir(layout.hidden(place.dataset))
+    except FileNotFoundError:
+        return _Survey(False, (), None, ())
+    parsed = [redset_header.parse_name(name) for name in names]
+    own = [found for found in parsed if found is not None and found.set_name == place.set_name]
+    world: Optional[int] = None
+    for found in own:
+        try:
+            header = read_header(place.path(str(found)))
+        except EXPECTED:
+            continue
+        world = header.members[found.member].descriptor.world_ranks
+        break
+    types = tuple(sorted({found.type for found in own}))
+    return _Survey(_is_encoded(place), tuple(sorted({f.rank for f in own})), world, types)
+
+
+def _is_encoded(place: Place) -> bool:
+    try:
+        return er.is_encoded(kvtree.read(place.path(er.state_name(place.set_name))))
+    except (FileNotFoundError, FormatError):
+        return False
+
+
+def _check(core: Core, entry: CachedDataset, found: dict[str, _Survey]) -> None:
+    """Refuse a dataset that this run cannot take; the decision is the same on all ranks.
+
+    Raises:
+        UnrecoverableError: there is nothing to rebuild from.
+        ScrError: there is, but not for this program: nothing must be deleted.
+    """
+    # Every rank's part was whole before the first node wrote that the set is encoded.
+    if not any(survey.is_encoded for survey in found.values()):
+        raise UnrecoverableError("its encoding was never finished")
+    foreign = {kind for survey in found.values() for kind in survey.types} - set(REBUILDABLE)
+    if foreign:
+        raise ScrError(
+            f"dataset {entry.id} in cache is protected by {', '.join(sorted(foreign)).upper()}, "
+            "which scrjob.client cannot rebuild; save it with scr_postrun, or set "
+            "SCR_CACHE_PURGE=1 to give it up"
+        )
+    worlds = {survey.world for survey in found.values() if survey.world is not None}
+    if worlds - {core.team.size}:
+        is_safe = core.team.on_first(
+            "reading the flush file", lambda: bool(core.prefix.flushed([entry.id]))
+        )
+        text = f"dataset {entry.id} in cache is of {max(worlds)} ranks, not {core.team.size}"
+        if is_safe:
+            raise UnrecoverableError(text)
+        raise ScrError(
+            f"{text}, and is nowhere else; start as many ranks, save it with scr_postrun, or set "
+            "SCR_CACHE_PURGE=1 to give it up"
+        )
+
+
+def _move(core: Core, place: Place, found: dict[str, _Survey]) -> None:
+    """Move each rank's files to the node where it runs. Collective; every rank has the same plan."""
+    team = core.team
+    error: Optional[Exception] = None
+    for rank in range(team.size):
+        here = team.domains[rank]
+        holders = [name for name in team.domain_names() if rank in _ranks(found, name)]
+        if not holders or here in holders:
+            continue
+        sender = team.leader_of(holders[0])
+        if team.rank == sender:
+            files = _files_of(place, rank)
+            move.send(team.comm, rank, files, core.settings.mpi_buf_size)
+        elif team.rank == rank:
+            _, trouble = move.receive(team.comm, sender, place.dataset, core.settings.mpi_buf_size)
+            error = error or trouble
+    team.agree("moving files to their ranks' nodes", error)
+
+
+def _ranks(found: dict[str, _Survey], domain: str) -> tuple[int, ...]:
+    survey = found.get(domain)
+    return () if survey is None else survey.ranks
+
+
+def _files_of(place: Place, rank: int) -> list[ProtectedFile]:
+    """Return what exists of a rank's files of a set on this node, the redundancy file last.
+
+    One whose redundancy file is damaged has nothing worth moving: it will be rebuilt.
+    """
+    header = find(place, rank)
+    if header is None:
+        return []
+    names = [file.path for file in own_member(header).files]
+    names += [place.path(redset_header.copies_name(place.set_name, rank)), place.redset(header)]
+    return [found for found in map(_existing, names) if found is not None]
+
+
+def _existing(path: str) -> Optional[ProtectedFile]:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return redset_header.ProtectedFile(path, redset_header.FileStat.from_os(status))
+
+
+def _complaint(dataset: str, rank: int, size: int) -> str:
+    """Return what is wrong with a rank's files, "" if nothing is."""
+    path = layout.filemap_path(dataset, rank)
+    try:
+        files = filemap.parse(kvtree.read(path))
+    except (FormatError, OSError) as error:
+        return f"rank {rank}: {error}"
+    for name, meta in files.items():
+        if meta is None or not meta.complete or meta.ranks != size:
+            return f"rank {rank}: {name} was not complete"
+        try:
+            found = os.stat(name).st_size
+        except OSError as error:
+            return f"rank {rank}: {error}"
+        if found != meta.stat.size_bytes:
+            return f"rank {rank}: {name}: expected {meta.stat.size_bytes} bytes, got {found}"
+    return ""
