@@ -4,6 +4,7 @@
 A case is a directory ``<tool>/<version>/<case>/`` with these files::
 
     argv     the arguments after the tool's name, as a JSON list
+    env      variables that must be set so ("" also means unset), as a JSON object; absent means none
     stdout   what it said; absent means nothing
     stderr   same
     rc       its exit code as a decimal number
@@ -22,7 +23,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Iterable, NamedTuple, Optional, Sequence
+from typing import Iterable, Mapping, NamedTuple, Optional, Sequence
 
 EXIT_UNKNOWN_CALL = 97
 CASES_VARIABLE = "SCRJOB_RECORDED_CASES"
@@ -35,6 +36,7 @@ class Case(NamedTuple):
     tool: str
     path: Path
     argv: Sequence[str]
+    env: Mapping[str, str]
     stdout: bytes
     stderr: bytes
     rc: int
@@ -56,6 +58,7 @@ def load_cases(directories: Iterable[Path]) -> list[Case]:
                     tool=directory.parent.name,
                     path=path,
                     argv=json.loads(argv.read_text("utf-8")),
+                    env=json.loads(_optional(path / "env") or b"{}"),
                     stdout=_optional(path / "stdout"),
                     stderr=_optional(path / "stderr"),
                     rc=int((path / "rc").read_text("ascii")),
@@ -69,10 +72,13 @@ def _optional(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def find(cases: Iterable[Case], tool: str, argv: Sequence[str]) -> Optional[Case]:
-    """Return the case of exactly this call, None if it was not recorded."""
+def find(
+    cases: Iterable[Case], tool: str, argv: Sequence[str], environ: Mapping[str, str]
+) -> Optional[Case]:
+    """Return the case of exactly this call in such an environment, None if it was not recorded."""
     for case in cases:
-        if case.tool == tool and list(case.argv) == list(argv):
+        fits = all(environ.get(name, "") == value for name, value in case.env.items())
+        if fits and case.tool == tool and list(case.argv) == list(argv):
             return case
     return None
 
@@ -131,7 +137,7 @@ def main(argv: Sequence[str]) -> int:
     with open(environ[LOG_VARIABLE], "a", encoding="utf-8") as log:
         log.write(json.dumps([tool, *arguments]) + "\n")
     cases = load_cases(Path(name) for name in json.loads(environ[CASES_VARIABLE]))
-    case = find(cases, tool, arguments)
+    case = find(cases, tool, arguments, environ)
     if case is None:
         close = nearest(cases, tool, arguments)
         known = (
