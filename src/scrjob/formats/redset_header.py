@@ -169,7 +169,8 @@ def decode(tree: KVTree, path: str = "") -> Header:
     """
     members = {}
     for key, below in (tree.child("DESC") or KVTree()).items():
-        members[_index(key, path)] = _member(below, path)
+        number = _index(key, path)
+        members[number] = _member(below, path)
     chunk = tree.unsigned("CHUNK")
     if chunk is not None and chunk >= _SIZE_LIMIT:
         raise FormatError(f"impossible chunk size {chunk}", path=path)
@@ -290,10 +291,11 @@ def decode_copies(tree: KVTree, path: str = "") -> Dict[int, Descriptor]:
     """
     found = {}
     for key, below in tree.items():
+        rank = _index(key, path)
         copy = below.child("DESC")
         if copy is None:
-            raise FormatError(f"rank {as_text(key)!r} has no DESC", path=path)
-        found[_index(key, path)] = _descriptor(copy, path)
+            raise FormatError(f"rank {rank} has no DESC", path=path)
+        found[rank] = _descriptor(copy, path)
     return dict(sorted(found.items()))
 
 
