@@ -6,12 +6,14 @@ Source: docs/scavenge.md, "scan".
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from scrjob.errors import FormatError
 from scrjob.formats import filemap, kvtree, redset_header
+from scrjob.redundancy.redset_file import RedsetReader
 
 if TYPE_CHECKING:
     from scrjob.formats.filemap import FileMeta
@@ -90,7 +92,21 @@ def scan_dataset(directory: str, guard: PrefixGuard, complain: Callable[[str], N
     for rank in sorted(filemaps):
         scanner.filemap(rank, filemaps[rank])
     groups = {key: sorted(typed[key], key=lambda name: name.member) for key in sorted(typed)}
+    if scanner.world_ranks is None:
+        # No rank that is left has files of its own; the redundancy headers know the size of the job.
+        scanner.world_ranks = _world_ranks(directory, groups)
     return Scan(scanner.ranks, scanner.world_ranks, groups, scanner.unreadable, scanner.crcs)
+
+
+def _world_ranks(directory: str, groups: Dict[GroupKey, List[RedsetName]]) -> Optional[int]:
+    for names in groups.values():
+        for name in names:
+            with contextlib.suppress(FormatError, OSError):
+                reader = RedsetReader(os.path.join(directory, str(name)))
+                reader.close()
+                for member in reader.header.members.values():
+                    return member.descriptor.world_ranks
+    return None
 
 
 class _Scanner:
