@@ -79,7 +79,7 @@ def _pass_through(jobenv: JobEnv, command: RunCommand) -> int:
     """Run the launcher's command unchanged, once, and return its exit code."""
     launcher = jobenv.launcher
     launcher.bind(jobenv.context)
-    proc, jobstep = launcher.launch_run(command.words(None), nodes=[], down_nodes=[])
+    proc, jobstep = launcher.launch_run(command.words(None))
     try:
         launcher.wait_run(proc)
     except KeyboardInterrupt:

@@ -53,7 +53,7 @@ class Cluster(ResourceManager):
         self.down: dict[str, str] = {}
         self.silent: set[str] = set()
         self.end = 0
-        self.launches: list[tuple[list[str], list[str], list[str]]] = []
+        self.launches: list[Any] = []
         self.environs: list[Mapping[str, str]] = []
         self.kills = 0
         self.orphans: list[str] = []
@@ -156,7 +156,7 @@ class Launcher(JobLauncher):
 
     def launch_run(self, args: Any, nodes: Any = None, down_nodes: Any = None) -> Any:
         cluster = self._cluster
-        cluster.launches.append((list(args), list(nodes), list(down_nodes)))
+        cluster.launches.append((list(args), nodes, down_nodes))
         cluster.environs.append(self.context.environ)
         if not cluster.steps:
             raise CommandNotFoundError(args, why="no such launcher")

@@ -210,7 +210,7 @@ def test_the_program_gets_what_it_needs_to_find_the_job(tmp_path: Path) -> None:
 def test_disabled_scr_passes_through(tmp_path: Path) -> None:
     job = Job(tmp_path, [Step(5, 9)])
     assert job.run(SCR_ENABLE="0") == 9
-    assert job.cluster.launches == [(["./app"], [], [])]
+    assert job.cluster.launches == [(["./app"], None, None)]
     assert list((tmp_path / ".scr").iterdir()) == []
 
 
