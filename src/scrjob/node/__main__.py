@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``python -m scrjob.node PROGRAM [ARGUMENTS]``: what scrjob starts on a compute node.
 
-Programs: ``copy`` (scr_copy), ``check`` (scr_check_node).
+Programs: ``cached`` (what is in cache), ``check`` (scr_check_node), ``copy`` (scr_copy), ``stacks``
+(what hung processes do).
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ import importlib
 import sys
 from typing import Optional, Sequence
 
-PROGRAMS = {"check": "scrjob.node.check", "copy": "scrjob.node.copy_main"}
+PROGRAMS = {
+    "cached": "scrjob.node.cached",
+    "check": "scrjob.node.check",
+    "copy": "scrjob.node.copy_main",
+    "stacks": "scrjob.node.stacks",
+}
 EXIT_USAGE = 64
 
 
