@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scrjob._context import system_context
 from scrjob.errors import CommandError, CommandNotFoundError, OutputParseError
 from scrjob.remoteexec import RemoteExecResult
 from scrjob.testing.contracts import (
@@ -235,7 +236,7 @@ class OwnOrder(SiteLauncher):
 class OwnEnvironment(SiteLauncher):
     def launch_run(self, args: Any, nodes: Any = None, down_nodes: Any = None) -> Any:
         kept = {k: v for k, v in self.context.environ.items() if not k.startswith("SCR_")}
-        self.bind(self.context._replace(environ=kept))
+        self.bind(system_context(kept))
         return super().launch_run(args, nodes, down_nodes)
 
 

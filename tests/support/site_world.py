@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
-from scrjob._context import RealContext, system_context
+from scrjob._context import SystemContext, system_context
 from scrjob.testing.fakes import FakeJobEnv
 from scrjob_example.launcher import SiteLauncher
 from scrjob_example.nodetest import SiteHealth
@@ -57,13 +57,13 @@ class SiteWorld:
         rows = [f"{n}|{'down|no heartbeat' if n in self.down else 'up|'}\n" for n in self.nodes]
         (self.state / "nodes").write_text("".join(rows))
 
-    def context(self, **environ: str) -> RealContext:
+    def context(self, **environ: str) -> SystemContext:
         return system_context({**self.environ, **environ})
 
-    def nowhere(self) -> RealContext:
+    def nowhere(self) -> SystemContext:
         return system_context(self._paths())
 
-    def _bound(self, plugin: Any, context: RealContext) -> Any:
+    def _bound(self, plugin: Any, context: SystemContext) -> Any:
         plugin.bind(context)
         return plugin
 
