@@ -109,6 +109,12 @@ _ROWS: tuple[tuple[str, Optional[str], str, str], ...] = (
     ("SCR_WATCHDOG_FILE", None, "S", "files in the prefix whose change is progress, joined by :"),
     ("SCR_RESOURCE_MANAGER", None, "S", "resource manager by name; unset: detected"),
     ("SCR_REMOTE_EXEC", None, "S", "way to run commands on nodes; unset: what fits"),
+    (
+        "SCR_BIN_DIR",
+        config.SCR_BIN_DIR or None,
+        "S",
+        "SCR's own executables; unset: scrjob needs none",
+    ),
     ("SCR_HALT_GRACE", "60", "S", "seconds that a program has to end after a halt request"),
     ("SCR_RUN_SETTLE_SECONDS", "30", "S", "longest wait between two runs for steps and nodes"),
     (

@@ -12,38 +12,10 @@ from hypothesis import strategies as st
 from scrjob.parsetime import parsetime
 
 ZONE = ZoneInfo("America/St_Johns")
-WORDS = st.sampled_from(
-    [
-        "jan",
-        "feb",
-        "may",
-        "2027",
-        "15",
-        "8:00",
-        "3pm",
-        "am",
-        "pm",
-        "12/11",
-        "2/29",
-        "utc",
-        "z",
-        "t",
-        ",",
-        ":",
-        ".",
-        "+",
-        "-",
-        "/",
-        "fri",
-        "est",
-        "now",
-        "+1:00",
-        "1.5",
-        "1e9",
-        "nan",
-        "99999999999",
-    ]
-)
+WORDS = st.sampled_from([
+    "jan", "feb", "may", "2027", "15", "8:00", "3pm", "am", "pm", "12/11", "2/29", "utc", "z", "t", ",", ":",
+    ".", "+", "-", "/", "fri", "est", "now", "+1:00", "1.5", "1e9", "nan", "99999999999",
+])  # fmt: skip
 MOMENTS = st.integers(0, 4102444800)
 
 
