@@ -146,8 +146,9 @@ class _Builder:
             self._refuse_unknown_schemes(scan)
             if not self._rebuild(scan, missing):
                 return None
-            scan = self._scan()
-            missing = scan.missing()
+            if self.rebuilt:
+                scan = self._scan()
+                missing = scan.missing()
         if missing is None:
             self.error(f"Dataset {self.dataset_id} has more than one value for the number of ranks")
             return None
