@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""scr_copy, scr_rebuild_xor, scr_scavenge and scr_index --build as commands: words, output, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import zlib
+
+import pytest
+
+import datapath
+from groupmaker import make_dataset
+from scrjob.commands import scr_copy, scr_rebuild_xor, scr_scavenge
+from scrjob.node import __main__ as node_main
+from scrjob.node.copy_main import parse_size
+from scrjob.redundancy.groups import form_groups
+
+HOST = os.uname().nodename
+
+
+def said(capfd) -> tuple[list[str], str]:
+    out, err = capfd.readouterr()
+    return out.splitlines(), err
+
+
+class TestScrCopy:
+    @pytest.mark.parametrize("short", [False, True])
+    def test_golden(self, short, golden, tmp_path, capfd):
+        case = datapath.load(golden("xor_4"))
+        prefix = case.unpack("prefix_0_before", tmp_path / "prefix")
+        root, cntldir = case.node("node2", tmp_path)
+        moves = [
+            f"--relocate=/dev/shm={root}/dev/shm",
+            "--relocate",
+            f"{case.recorded_prefix}={prefix}",
+        ]
+        words = (
+            ["-c", str(cntldir), "-i1", f"-d{prefix}", "-b", "1MB", "-r", "ignored", "node7"]
+            if short
+            else [f"--cntl={cntldir}", "--id", "1", "--prefix", str(prefix), "--buf", "1k", "--crc"]
+        )
+        assert scr_copy.main([*words, *moves]) == 0
+        assert said(capfd) == ([f"scr_copy: {HOST}: Return code: 0"], "")
+        assert (prefix / "ckpt.1/rank_1.0.dat").stat().st_size == 5040
+
+    def test_report(self, golden, tmp_path, capfd):
+        case = datapath.load(golden("xor_4"))
+        prefix = case.unpack("prefix_0_before", tmp_path / "prefix")
+        root, cntldir = case.node("node2", tmp_path)
+        words = [
+            "--cntldir",
+            str(cntldir),
+            "--id",
+            "1",
+            "--prefix",
+            str(prefix),
+            "--json",
+            "--resume",
+        ]
+        words += ["--relocate", f"/dev/shm={root}/dev/shm"]
+        words += ["--relocate", f"{case.recorded_prefix}={prefix}"]
+        assert scr_copy.main(words) == 0
+        lines, _ = said(capfd)
+        report = json.loads(lines[-1])
+        assert lines[:-1] == [f"scr_copy: {HOST}: Return code: 0"]
+        assert (report["node"], report["dataset"], report["rc"]) == (HOST, 1, 0)
+        assert (report["files"], report["bytes"], report["errors"]) == (2, 6708, [])
+        for path, crc in report["crc"].items():
+            assert zlib.crc32((prefix / path).read_bytes()) == crc
+        assert len(report["crc"]) == 2 + 5
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (
+                ["--id", "1", "--prefix", "/p"],
+                "Must specify control directory via '--dir <cntl_dir>'",
+            ),
+            (["--cntldir", "/c", "--prefix", "/p"], "Must specify dataset id via '--id <id>'"),
+            (
+                ["--cntldir", "/c", "--id", "1"],
+                "Must specify prefix directory via '--prefix <dir>'",
+            ),
+            (["-c", "/c", "-i", "0", "-d", "/p"], "Dataset id must be positive '--id 0'"),
+            (["-c", "/c", "-i", "x", "-d", "/p"], "Dataset id must be positive '--id x'"),
+            (
+                ["-c", "/c", "-i", "1", "-d", "/p", "-b", "huge"],
+                "Invalid value for buffer size '--buf huge'",
+            ),
+            (
+                ["-c", "/c", "-i", "1", "-d", "/p", "--relocate", "a"],
+                "--relocate 'a': expected OLD=NEW, two absolute directories",
+            ),
+        ],
+    )
+    def test_missing_and_bad_options(self, words, message, capfd):
+        assert scr_copy.main(words) == 1
+        lines, _ = said(capfd)
+        assert lines == [
+            f"SCR v3.1.0 ERROR: {HOST}: scr_copy: {message}",
+            f"scr_copy: {HOST}: Return code: 1",
+        ]
+
+    def test_help_is_silent(self, capfd):
+        assert scr_copy.main(["-h"]) == 1
+        assert said(capfd) == ([], "")
+
+    @pytest.mark.parametrize(
+        ("word", "complaint"),
+        [
+            ("--what", "scr_copy: unrecognized option '--what'"),
+            ("-z", "scr_copy: invalid option -- 'z'"),
+            ("--c", "scr_copy: option '--c' is ambiguous; possibilities: '--cntldir' '--crc'"),
+            ("--crc=1", "scr_copy: option '--crc' doesn't allow an argument"),
+        ],
+    )
+    def test_unknown_options_are_told_and_ignored(self, word, complaint, tmp_path, capfd):
+        words = ["--cntldir", str(tmp_path), "--id", "4", word, "--prefix", str(tmp_path)]
+        assert scr_copy.main(words) == 1
+        lines, err = said(capfd)
+        assert err == complaint + "\n"
+        assert lines == [f"scr_copy: {HOST}: Failed to find cache directory for dataset id 4"]
+
+    @pytest.mark.parametrize("words", [["--id"], ["-i"]])
+    def test_value_is_missing(self, words, capfd):
+        scr_copy.main(words)
+        assert "requires an argument" in said(capfd)[1]
+
+    def test_words_after_two_dashes_are_no_options(self, capfd):
+        scr_copy.main(["--", "--what"])
+        assert said(capfd)[1] == ""
+
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [
+            ("1048576", 1 << 20),
+            ("1MB", 1 << 20),
+            ("2k", 2048),
+            ("1.5kb", 1536),
+            ("0", None),
+            ("-1", None),
+        ],
+    )
+    def test_sizes(self, text, size):
+        assert parse_size(text) == size
+
+    def test_start_is_light(self):
+        """A node program is started a thousand times at once from one file system."""
+        code = (
+            "import sys; from scrjob.node import copy_main;"
+            "bad = {'numpy', 'argparse', 'subprocess', 'logging', 'dataclasses'} & set(sys.modules);"
+            "sys.exit(str(bad) if bad else 0)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_node_entry(self, capfd):
+        assert node_main.main(["copy", "-h"]) == 1
+        assert node_main.main([]) == 64
+        assert node_main.main(["nonsense"]) == 64
+        assert "usage: python -m scrjob.node" in said(capfd)[1]
+
+
+KILLED = """
+import os, signal, sys
+from scrjob.node import copy_main
+stop_at = int(sys.argv[1])
+calls = 0
+def count(function):
+    def wrapped(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == stop_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return wrapped
+for name in ("open", "replace", "write", "fsync", "utime", "mkdir", "fchmod"):
+    setattr(os, name, count(getattr(os, name)))
+sys.exit(copy_main.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_copy_killed_at_any_system_call(resume, golden, tmp_path, capfd):
+    """KILL at any moment: no file is there in part, and the next call ends with the right tree."""
+    case = datapath.load(golden("xor_4"))
+    root, cntldir = case.node("node3", tmp_path)
+    rng = random.Random(11)
+    moments = sorted(rng.sample(range(1, 70), 12))
+    expected = None
+    for moment in [10_000, *moments]:
+        prefix = case.unpack("prefix_0_before", tmp_path / f"p{moment}")
+        words = ["--cntldir", str(cntldir), "--id", "1", "--prefix", str(prefix), *resume]
+        words += ["--relocate", f"/dev/shm={root}/dev/shm"]
+        words += ["--relocate", f"{case.recorded_prefix}={prefix}"]
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(moment), *words], check=False, capture_output=True
+        )
+        assert killed.returncode in (0, -signal.SIGKILL)
+        for path in prefix.rglob("rank_*"):
+            assert path.stat().st_size in (5077, 1669, 7)
+        assert scr_copy.main(words) == 0
+        tree = datapath.tree(prefix, [r".*\.jsonl"])
+        expected = expected or tree
+        assert tree == expected, moment
+
+
+class TestRebuildXor:
+    @pytest.fixture
+    def made(self, tmp_path, monkeypatch):
+        made = make_dataset(tmp_path / "p", [[100], [200, 5], [50]], form_groups(range(3), 8))
+        monkeypatch.chdir(made.hidden)
+        return made
+
+    def names(self, made, set_name):
+        return sorted(p.name for p in made.hidden.glob(f"{set_name}.er.*.xor*"))
+
+    def test_both_passes(self, made, capfd):
+        before = made.state()
+        made.lose(1)
+        assert scr_rebuild_xor.main(["map", *self.names(made, "reddescmap")]) == 0
+        assert scr_rebuild_xor.main(["xor", *self.names(made, "reddesc")]) == 0
+        assert made.state() == before
+        assert scr_rebuild_xor.main(["xor", *self.names(made, "reddesc")]) == 0
+        assert said(capfd) == ([], "")
+
+    @pytest.mark.parametrize("words", [[], ["map"], ["--relocate", "/a=/b", "map"]])
+    def test_usage(self, words, capfd):
+        assert scr_rebuild_xor.main(words) == 1
+        lines, _ = said(capfd)
+        assert lines == [
+            "Usage: scr_rebuild_xor [--relocate OLD=NEW] <map|xor> <redundancy file> ..."
+        ]
+
+    def test_too_much_is_lost(self, made, capfd):
+        made.lose(0, 1)
+        assert scr_rebuild_xor.main(["map", *self.names(made, "reddescmap")]) == 1
+        assert "cannot rebuild group 1 of 1 (reddescmap)" in said(capfd)[0][0]
+
+    def test_wrong_files(self, made, capfd):
+        assert scr_rebuild_xor.main(["map", *self.names(made, "reddesc")]) == 1
+        assert scr_rebuild_xor.main(["rs", "reddesc.er.0.rs.grp_1_of_1.mem_1_of_4.redset"]) == 1
+        assert said(capfd)[1].count("not a XOR file of set") == 2
+
+    def test_relocated(self, golden, tmp_path, monkeypatch):
+        case = datapath.load(golden("xor_4"))
+        prefix = case.unpack("prefix_1_copied_lost_node3", tmp_path / "prefix")
+        hidden = prefix / ".scr/scr.dataset.1"
+        monkeypatch.chdir(hidden)
+        for word, set_name in (("map", "reddescmap"), ("xor", "reddesc")):
+            names = sorted(p.name for p in hidden.glob(f"{set_name}.er.*.xor*"))
+            move = f"{case.recorded_prefix}={prefix}"
+            assert scr_rebuild_xor.main(["--relocate", move, word, *names]) == 0
+        truth = case.home / "truth/rank_2.0.dat"
+        assert (prefix / "ckpt.1/rank_2.0.dat").read_bytes() == truth.read_bytes()
+
+
+class TestScavenge:
+    @pytest.mark.parametrize("bad", ["0", "x", "-3", "\u0661"])
+    def test_dataset_id(self, bad, capfd):
+        assert scr_scavenge.main(["-i", bad, "-j", "n1", "-f", "/c"]) == 1
+        assert "expected a dataset id" in said(capfd)[1]
+
+    def test_id_is_required(self, capfd):
+        assert scr_scavenge.main(["-j", "n1"]) == 1
