@@ -93,12 +93,7 @@ def _pairs(line: str) -> list[tuple[str, str]]:
 
 def _words(line: str) -> list[str]:
     words = []
-    at = 0
-    while at < len(line):
-        found = _TOKEN.match(line, at)
-        if not found or found.end() == at:
-            break
-        at = found.end()
+    for found in _TOKEN.finditer(line):
         word = found[1] or found[3]
         if word:
             if len(word.encode("utf-8", "surrogateescape")) > MAX_TOKEN_BYTES:

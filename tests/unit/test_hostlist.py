@@ -152,6 +152,7 @@ def test_the_small_published_helpers():
     assert hostlist.numbersfromrange("08-10,7") == ["08", "09", "10", "7"]
     assert hostlist.rangefromnumbers("08,09,10,7") == "08-10,7"
     assert hostlist.rangefromnumbers(["1", "2", "4"]) == "1-2,4"
+    assert hostlist.rangefromnumbers("") == ""
     assert hostlist.numfromhost("r1n08-ib") == "08"
     assert hostlist.numfromhost("localhost") == hostlist.numfromhost() == ""
     assert hostlist.splithosts("n[1,3] m") == ["n[1,3]", "m"]
