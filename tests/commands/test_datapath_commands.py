@@ -15,7 +15,7 @@ import pytest
 
 import datapath
 from groupmaker import make_dataset
-from scrjob.commands import scr_copy, scr_rebuild_xor, scr_scavenge
+from scrjob.commands import scr_copy, scr_index, scr_rebuild_xor, scr_scavenge
 from scrjob.node import __main__ as node_main
 from scrjob.node.copy_main import parse_size
 from scrjob.redundancy.groups import form_groups
@@ -271,3 +271,45 @@ class TestScavenge:
 
     def test_id_is_required(self, capfd):
         assert scr_scavenge.main(["-j", "n1"]) == 1
+
+
+class TestIndexBuild:
+    def test_relocated_and_forced(self, golden, tmp_path, capfd):
+        case = datapath.load(golden("xor_4"))
+        prefix = case.unpack("prefix_1_copied_lost_node3", tmp_path / "prefix")
+        words = [
+            "--prefix",
+            str(prefix),
+            "--build",
+            "1",
+            "--relocate",
+            f"{case.recorded_prefix}={prefix}",
+        ]
+        assert scr_index.main(words) == 0
+        lines, _ = said(capfd)
+        assert lines[0].startswith(f"SCR v3.1.0: {HOST}: Rebuild command: scr_rebuild_xor map ")
+        lost = prefix / "ckpt.1/rank_2.0.dat"
+        lost.unlink()
+        assert scr_index.main(words) == 0
+        assert not lost.exists()
+        assert scr_index.main([*words, "--force"]) == 0
+        assert lost.read_bytes() == (case.home / "truth/rank_2.0.dat").read_bytes()
+
+    @pytest.mark.parametrize(("name", "lost"), [("rs_4", "node3"), ("partner_4", "node2")])
+    def test_other_schemes_are_one_line_and_exit_code_1(self, name, lost, golden, tmp_path, capfd):
+        case = datapath.load(golden(name))
+        prefix = case.unpack(f"prefix_1_copied_lost_{lost}", tmp_path / "prefix")
+        before = datapath.tree(prefix)
+        words = [
+            "--prefix",
+            str(prefix),
+            "--build",
+            "1",
+            "--relocate",
+            f"{case.recorded_prefix}={prefix}",
+        ]
+        assert scr_index.main(words) == 1
+        lines, err = said(capfd)
+        assert len(lines) + len(err.splitlines()) == 1
+        assert "is not supported by this version" in [*lines, err][0]
+        assert datapath.tree(prefix) == before

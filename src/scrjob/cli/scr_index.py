@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from scrjob.cli import _tool
 from scrjob.errors import DatasetError, FormatError, ScrError
@@ -196,15 +196,25 @@ class Native:
             if found.descriptor is not None:
                 yield directory, found.descriptor, bool(found.complete)
 
-    def build(self, dataset_id: int, on_message: Callable[[str], None] = _silent) -> bool:
+    def build(
+        self,
+        dataset_id: int,
+        on_message: Callable[[str], None] = _silent,
+        *,
+        relocations: Sequence[str] = (),
+        force: bool = False,
+    ) -> bool:
         """Check and if need be rebuild a scavenged dataset, index it, and tell whether it is complete.
 
-        ``on_message`` gets the lines that SCR's tool prints, without their newline.
+        ``on_message`` gets the lines that SCR's tool prints, without their newline. ``relocations``
+        (``OLD=NEW``): recorded paths below OLD are really below NEW. ``force``: check all files although
+        a summary says that they are there.
 
         Raises:
             ScrError, OSError: see ``scrjob.redundancy.build.build_dataset``.
         """
         from scrjob.redundancy.build import build_dataset  # noqa: PLC0415 - heavy, for this only
+        from scrjob.redundancy.paths import parse_relocation  # noqa: PLC0415 - same
 
         return build_dataset(
             self.prefix,
@@ -212,4 +222,6 @@ class Native:
             now=_tool.clock_of(self._context).now(),
             host=os.uname().nodename if self._context is None else self._context.hostname,
             on_message=on_message,
+            moves=[parse_relocation(move) for move in relocations],
+            force=force,
         )

@@ -27,6 +27,8 @@ OPTIONS = (
     Option("current", "c", takes=True),
     Option("prefix", "p", takes=True),
     Option("json"),
+    Option("force"),
+    Option("relocate", takes=True),
     Option("help", "h"),
 )
 NAMED = ("add", "drop", "drop-after", "current")
@@ -39,6 +41,8 @@ USAGE = f"""
     -l, --list              List indexed datasets (default behavior)
         --json              List all datasets, output included, as JSON
     -b, --build=<id>        Rebuild dataset <id> and add to index
+        --force             Build: check all files although a summary says complete
+        --relocate=OLD=NEW  Build: recorded paths below OLD are really below NEW; may be repeated
     -a, --add=<name>        Add dataset <name> to index (requires summary file to exist)
         --drop=<name>       Drop dataset <name> from index (does not delete files); may be repeated
         --drop-after=<name> Drop all datasets after <name> from index (does not delete files)
@@ -56,6 +60,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _run(argv: list[str]) -> int:
     given: dict[str, str] = {}
     drops: list[str] = []
+    moves: list[str] = []
     name = ""  # SCR's tool has one place for it: the last one given counts for all actions
     for option, value in getopt_long(PROG, argv, OPTIONS):
         if option in (UNKNOWN, "help"):
@@ -66,6 +71,8 @@ def _run(argv: list[str]) -> int:
             name = value
         if option == "drop":
             drops.append(value)
+        if option == "relocate":
+            moves.append(value)
     # SCR's tool refuses "." and breaks the rank map with any other relative prefix.
     native = Native(paths.reduce_path(os.path.abspath(given.get("prefix", ""))))
     action = next((action for action in ACTIONS if action in given), "list")
@@ -74,7 +81,8 @@ def _run(argv: list[str]) -> int:
     try:
         if action == "build":
             number = atoi(given["build"].encode("utf-8", "surrogateescape"))
-            return 0 if native.build(number, print) else 1
+            done = native.build(number, print, relocations=moves, force="force" in given)
+            return 0 if done else 1
         if action == "add":
             native.add(name, print)
             return 0
