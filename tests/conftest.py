@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fixtures for all tests: a clean environment and unpacked golden data."""
+"""For all tests: what the machine offers, a clean environment, unpacked golden data.
+
+Where CI=true a machine that lacks one of the worlds is an error at once: skips must not hide that
+tests never run.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,31 @@ from typing import Callable
 
 import pytest
 
+pytest.register_assert_rewrite("scrjob.testing")
+
+from worlds import WORLDS, in_ci  # noqa: E402 - after the line above, for it imports scrjob.testing
+
 GOLDEN = Path(__file__).parent / "data" / "golden"
-FOREIGN_PREFIXES = ("SCR_", "SLURM_", "LSB_", "LS_", "PBS_", "FLUX_", "PMI", "MPI", "HYDRA_", "SALLOC_", "SBATCH_")
+FOREIGN_PREFIXES = tuple("SCR_ SLURM_ LSB_ LS_ PBS_ FLUX_ PMI MPI HYDRA_ SALLOC_ SBATCH_".split())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to run in CI where a world is missing."""
+    missing = [f"{name} ({why})" for name, test in WORLDS.items() if (why := test())]
+    if missing and in_ci():
+        raise pytest.UsageError(f"CI must have: {', '.join(missing)}")
+
+
+def pytest_report_header() -> str:
+    """Tell which worlds there are, for a log that says what was really tested."""
+    found = [f"{name}: {test() or 'yes'}" for name, test in WORLDS.items()]
+    return f"worlds: {'; '.join(found)}"
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """No setting of the machine leaks into a test; the odd zone finds naive time arithmetic."""
     for name in list(os.environ):
         if name.startswith(FOREIGN_PREFIXES):

@@ -66,7 +66,7 @@ class NodeTestContract:
         world.make_sick(world.nodes[2])
         test = world.test()
         first = test.execute(world.nodes, world.jobenv)
-        assert test.execute(world.nodes, world.jobenv) == first
+        assert list(test.execute(world.nodes, world.jobenv)) == list(first)
 
     def test_nothing_changes_here(self, world: NodeTestWorld) -> None:
         test = world.test()

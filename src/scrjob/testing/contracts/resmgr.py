@@ -18,6 +18,7 @@ from scrjob.testing.contracts import _observe as observe
 
 NOTICE_S = 5.0  # from the death of a node to its name in down_nodes()
 QUERY_S = 40.0  # the longest that any query may take, its own deadline included
+END_SLACK_S = 5.0  # between the end that a world was told and the one that its manager keeps
 
 
 class ResourceManagerWorld(Protocol):
@@ -118,7 +119,7 @@ class ResourceManagerContract:
         elif world.end_time is None:
             assert end == -1, "no limit is -1"
         else:
-            assert abs(end - world.end_time) <= 1
+            assert abs(end - world.end_time) <= END_SLACK_S
 
     def test_the_start_is_past(self, world: ResourceManagerWorld) -> None:
         start = world.manager().start_time()

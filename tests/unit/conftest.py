@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Unit tests leave no process behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+
+def children() -> set[str]:
+    """Return the process ids of this process's children, dead ones that nobody waited for included."""
+    tasks = Path("/proc/self/task")
+    return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Fail a test that leaves a child process."""
+    if not os.path.exists("/proc/thread-self/children"):
+        yield  # the kernel was built without this list
+        return
+    before = children()
+    yield
+    assert children() <= before, "a child process was left behind"
