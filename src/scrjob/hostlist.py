@@ -31,6 +31,7 @@ MAX_HOSTS = 1_000_000
 _MAX_DIGITS = 18  # of one number in a range: fits 64 bits; longer digit strings fold in pieces
 _SEPARATORS = " \t\r\n\f\v,"
 _SEPARATOR = re.compile(f"[{_SEPARATORS}]+")
+_SPECIAL = re.compile(rf"[\[\]{_SEPARATORS}]")
 _WORD = re.compile(rf"(?:[^\[\]{_SEPARATORS}]|\[[^\[\]]*\])+")
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _ITEM = re.compile(rf"[ \t]*([0-9]+)(?:-([0-9]{{1,{_MAX_DIGITS}}}))?[ \t]*")
@@ -53,7 +54,12 @@ def expand_hosts(hoststr: Hosts) -> list[str]:
         return _expand_text(hoststr, MAX_HOSTS)
     names: list[str] = []
     for text in hoststr:
-        names += _expand_text(text, MAX_HOSTS - len(names))
+        if _SPECIAL.search(text) or not text:
+            names += _expand_text(text, MAX_HOSTS - len(names))
+        else:
+            names.append(text)
+    if len(names) > MAX_HOSTS:
+        raise _too_many("(a list of names)")
     return names
 
 
@@ -63,13 +69,13 @@ def compress_hosts(nodes: Hosts) -> str:
     Numbers that do not ascend start a new group: ``n5 n1`` gives ``n5,n1``. Sort before
     (``sort_hosts``) where the order has no meaning and the text shall be short.
     """
-    groups = [_Group(_NUMBER.split(name)) for name in expand_hosts(nodes)]
+    groups: list[Sequence[str]] = [_NUMBER.split(name) for name in expand_hosts(nodes)]
     before = None
     # Each pass folds one more number of names such as r1n01; the last pass changes nothing.
     while before != len(groups):
         before = len(groups)
         groups = _fold(groups)
-    return ",".join(str(group) for group in groups)
+    return ",".join("".join(parts) for parts in groups)
 
 
 def join_hosts(nodes: Hosts) -> str:
@@ -133,7 +139,10 @@ def sorthoststring(hosts: str = "") -> str:
 
 
 def _human_order(name: str) -> list[Union[str, tuple[int, str]]]:
-    return [(int(p), p) if i % 2 else p for i, p in enumerate(_NUMBER.split(name))]
+    parts: list[Union[str, tuple[int, str]]] = [*_NUMBER.split(name)]
+    for i in range(1, len(parts), 2):
+        parts[i] = (int(parts[i]), parts[i])  # type: ignore[arg-type,assignment]
+    return parts
 
 
 def _expand_text(text: str, limit: int) -> list[str]:
@@ -203,59 +212,75 @@ def _shown(text: str) -> str:
 
 
 class _Group:
-    """Consecutive names that differ in some numbers only.
+    """Consecutive names that differ in one number only.
 
-    ``parts`` alternates text and number; ``folded`` is the number that takes several values,
-    ``values`` those in order. Numbers that an earlier pass folded are text in brackets.
+    ``parts`` alternates text and number, beginning with text; ``folded`` is the index of the number that
+    takes several values, ``values`` are those in order. What an earlier pass folded is in brackets.
     """
 
-    __slots__ = ("folded", "parts", "values")
+    __slots__ = ("folded", "last", "parts", "values")
 
     def __init__(self, parts: Sequence[str]) -> None:
         self.parts = parts
-        self.folded: Optional[int] = None
+        self.folded = 0
+        self.last = 0
         self.values: list[str] = []
 
-    def __str__(self) -> str:
-        return "".join(self.parts)
-
-    def take(self, other: _Group) -> bool:
-        """Add a group that continues this one; False if it does not."""
-        mine, theirs = self.parts, other.parts
+    def take(self, theirs: Sequence[str]) -> bool:
+        """Add parts that continue the group; False if they do not."""
+        mine, at = self.parts, self.folded
         if len(mine) != len(theirs):
             return False
-        at = self.folded
-        if at is None:
-            at = next((i for i in range(1, len(mine), 2) if mine[i] != theirs[i]), None)
-            # Brackets left of this number would change slower than it: another order.
-            if at is None or theirs[at][0] == "[" or any("[" in p for p in mine[: at + 1]):
-                return False
+        if not at:
+            return self._take_second(theirs)
         number = theirs[at]
-        last = self.values[-1] if self.values else mine[at]
-        if number[0] == "[" or int(last) >= int(number):
+        if number[0] == "[" or mine[:at] != theirs[:at] or mine[at + 1 :] != theirs[at + 1 :]:
             return False
-        if mine[:at] != theirs[:at] or mine[at + 1 :] != theirs[at + 1 :]:
+        value = int(number)
+        if value <= self.last:
             return False
-        if self.folded is None:
-            self.folded, self.values = at, [last]
+        self.last = value
         self.values.append(number)
         return True
 
-    def close(self) -> None:
-        """Turn the collected values into a bracket."""
-        if self.folded is not None:
-            parts = list(self.parts)
-            parts[self.folded] = f"[{_ranges(self.values)}]"
-            self.parts, self.folded, self.values = parts, None, []
+    def _take_second(self, theirs: Sequence[str]) -> bool:
+        mine = self.parts
+        at = 1
+        while at < len(mine) and mine[at] == theirs[at]:
+            at += 2
+        # Brackets left of this number would change slower than it: another order.
+        if (
+            at >= len(mine)
+            or theirs[at][0] == "["
+            or any(part[:1] == "[" for part in mine[1 : at + 1 : 2])
+        ):
+            return False
+        if mine[::2] != theirs[::2] or mine[at + 1 :] != theirs[at + 1 :]:
+            return False
+        first, second = int(mine[at]), int(theirs[at])
+        if first >= second:
+            return False
+        self.folded, self.last, self.values = at, second, [mine[at], theirs[at]]
+        return True
+
+    def closed(self) -> Sequence[str]:
+        """Return the parts, with the collected values as a bracket."""
+        if not self.folded:
+            return self.parts
+        bracket = f"[{_ranges(self.values)}]"
+        return [*self.parts[: self.folded], bracket, *self.parts[self.folded + 1 :]]
 
 
-def _fold(groups: list[_Group]) -> list[_Group]:
-    out: list[_Group] = []
-    for group in groups:
-        if not (out and out[-1].take(group)):
-            out.append(group)
-    for group in out:
-        group.close()
+def _fold(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    out: list[Sequence[str]] = []
+    group: Optional[_Group] = None
+    for parts in groups:
+        if group is None or not group.take(parts):
+            if group is not None:
+                out.append(group.closed())
+            group = _Group(parts)
+    if group is not None:
+        out.append(group.closed())
     return out
 
 
