@@ -33,5 +33,4 @@ def here(held: HeldAllocation) -> Iterator[HeldAllocation]:
     """The module's allocation, with all nodes up before and after."""
     yield held
     for node in held.nodes:
-        if held.node(node).state != "up":
-            held.revive(node)
+        held.revive(node)  # also one that was stopped so recently that nobody noticed yet

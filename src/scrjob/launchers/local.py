@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence
 
 from scrjob.errors import CommandError, NotInAllocationError, UsageError
 from scrjob.launchers.joblauncher import TERM_GRACE_S, JobLauncher
-from scrjob.localrm import _start, steps
+from scrjob.localrm import _start, directory, steps
 from scrjob.localrm.client import Allocation
 from scrjob.model import NodeName
 
@@ -126,6 +126,7 @@ class LocalLauncher(JobLauncher):
             raise UsageError(
                 "--mpi=mpich: no mpiexec beside this Python or on PATH; pip install 'scrjob[mpi]'"
             )
+        self._check_visible(allocation, wish.program)
         program = wish.program if mpiexec is None else self._abort_together(wish.program)
         plan = steps.Plan(steps.place(ranks, usable[:count]), mpiexec, sys.executable)
         step = steps.create(allocation, plan, program)
@@ -188,6 +189,26 @@ class LocalLauncher(JobLauncher):
         except CommandError:
             return None
         return found if "HYDRA" in said.stdout else None
+
+    def _check_visible(self, allocation: Allocation, program: Sequence[str]) -> None:
+        """Refuse a program, script or current directory that only this side sees.
+
+        Raises:
+            UsageError: it lies in the nodes' own storage; says what to do.
+        """
+        words = [os.getcwd()]
+        if "/" in program[0]:
+            words.append(program[0])
+        if _PYTHON.match(os.path.basename(program[0])):
+            words += [word for word in program[1:2] if os.path.isfile(word)]
+        info = allocation.info
+        for word in words:
+            hides = directory.hidden_by(os.path.realpath(word), info.storage, info.shared)
+            if hides and os.path.exists(word):
+                raise UsageError(
+                    f"{word}: the nodes cannot see it, for {hides} is their own storage; "
+                    "give its directory to scr_local alloc with --share"
+                )
 
     def _abort_together(self, program: list[str]) -> list[str]:
         """Run a Python program under ``-m mpi4py`` where that is installed.

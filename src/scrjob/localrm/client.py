@@ -69,6 +69,8 @@ class Allocation:
         self.info = directory.read_info(path)
         self._clock = clock or SystemClock()
         self._directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        self.outside = True
+        """Whether the nodes' process ids mean the same here; known once the manager was asked."""
 
     def __del__(self) -> None:
         fd = getattr(self, "_directory", None)
@@ -201,6 +203,8 @@ class Allocation:
             raise ScrError(
                 f"the manager of allocation {self.info.job_id} does not answer: {error}"
             ) from error
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self.outside = _CREDENTIALS.unpack(peer)[0] != 0  # 0: of another process namespace
         return connection
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,6 +266,7 @@ class RemoteProgram:
         pid: its process id as the node counts; 0 before it was started.
         keeper: process id, as this side sees it, of what looks after it on the node; 0 unknown.
         status: its wait status once it has ended.
+        start_error: errno if the program could not be started.
         unsent: what of the request is still to be sent: wait for writing too.
         failure: why there is no status and will be none, in one line.
     """
@@ -272,6 +277,7 @@ class RemoteProgram:
         self.keeper = 0
         self.status: Optional[int] = None
         self.failure: Optional[str] = None
+        self.start_error: Optional[int] = None
         self.unsent = memoryview(request)
         self._line = b""
         self._streams = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in streams]
@@ -356,6 +362,7 @@ class RemoteProgram:
             self.status = int(rest)
         elif kind == b"E":
             number, _, name = rest.partition(b" ")
+            self.start_error = int(number)
             self.failure = f"cannot be started: {os.fsdecode(name)}: {os.strerror(int(number))}"
 
     def _fail(self, why: str) -> None:

@@ -59,13 +59,15 @@ def wipe(allocation: Allocation, node: str) -> None:
 def revive(allocation: Allocation, node: str) -> NodeStatus:
     """Let a stopped node go on, or have a dead one booted anew; one that is up is left alone."""
     found = allocation.node(node)
-    if found.state != "dead" and found.pid:
+    if found.state != "dead" and found.pid and allocation.outside:
         _proc.continue_tree(found.pid)
     return allocation.revive(node)
 
 
 def _living(allocation: Allocation, node: str) -> NodeStatus:
     found = allocation.node(node)
+    if not allocation.outside:
+        raise ScrError("nodes are failed from outside: this is a process of a node itself")
     if found.state == "dead" or not found.pid:
         raise ScrError(f"{node} is not running: {found.reason or found.state}")
     return found

@@ -27,6 +27,10 @@ FORWARDED = (
 )
 
 
+def _refuse(why: str) -> None:
+    os.write(2, os.fsencode(f"scr_local: {why}\n"))
+
+
 def main(args: Sequence[str], environ: Mapping[bytes, bytes]) -> NoReturn:
     """Run the rank and end as it does.
 
@@ -41,11 +45,14 @@ def main(args: Sequence[str], environ: Mapping[bytes, bytes]) -> NoReturn:
     env[b"SCR_LOCAL_SIZE"] = environ.get(b"PMI_SIZE", b"1")
     node = os.fsdecode(environ.get(b"SCR_LOCAL_NODE", b""))
     clock = SystemClock()
+    if not node:
+        _refuse("this rank was started beside its node, whose name means this machine to MPI")
+        os._exit(EXIT_CANNOT_EXECUTE)
     argv = steps.read_words(step)
     try:
         child = spawn(argv, env=env, new_session=True, death_signal=signal.SIGKILL)
     except OSError as error:
-        os.write(2, os.fsencode(f"{error.filename}: {error.strerror}\n"))
+        _refuse(f"{error.filename}: {error.strerror}")
         missing = isinstance(error, FileNotFoundError)
         code = EXIT_NOT_FOUND if missing else EXIT_CANNOT_EXECUTE
         steps.record_start(step, int(rank), node, 0)

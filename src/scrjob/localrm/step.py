@@ -7,6 +7,7 @@ is over soon after a rank failed or a node died, and nothing of it is left then.
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
@@ -15,12 +16,18 @@ from typing import Any, Mapping, Optional, Sequence
 from scrjob._clock import Deadline, SystemClock, wait_for
 from scrjob.errors import ScrError
 from scrjob.localrm import _proc, _start, steps
-from scrjob.localrm._linux import EXIT_CANNOT_EXECUTE, adopt_orphans, exit_code, spawn
+from scrjob.localrm._linux import (
+    EXIT_CANNOT_EXECUTE,
+    EXIT_NOT_FOUND,
+    adopt_orphans,
+    exit_code,
+    spawn,
+)
 from scrjob.localrm.client import Allocation, RemoteProgram, read_lines
 from scrjob.localrm.rank import FORWARDED
 
 NODE_DEATH_GRACE_S = 0.7  # for the launcher to end by itself after a node's death
-RANK_FAILURE_GRACE_S = 2.0  # for the other ranks to end after one has failed
+RANK_FAILURE_GRACE_S = 1.0  # for the other ranks to end after one has failed
 TERM_GRACE_S = 1.0  # from TERM to KILL for plain ranks
 LOOK_EVERY_S = 0.5  # at the ranks' records
 KEEPERS_GONE_LIMIT_S = 2.0
@@ -30,7 +37,6 @@ MPI_DEFAULTS = {
     b"MPIR_CVAR_CH4_NETMOD": b"ofi",
     b"FI_PROVIDER": b"tcp",
     b"FI_TCP_IFACE": b"lo",
-    b"HYDRA_TOPO_DEBUG": b"0",
 }
 """MPICH between virtual nodes: TCP over the loopback; shared memory between nodes it cannot have."""
 
@@ -183,7 +189,7 @@ class _PlainStep(_Step):
             self._running[rank] = program
             self._recorded: set[int] = set()
             self._register(rank)
-        self._failures: list[str] = []
+        self._failure_code = 0
         killed = False
         while self._running:
             self._turn()
@@ -196,7 +202,7 @@ class _PlainStep(_Step):
             self.patience = Deadline(self.clock, TERM_GRACE_S)
         for program in self._running.values():
             program.close()
-        return self._code(EXIT_CANNOT_EXECUTE if self._failures else 0)
+        return self._code(self._failure_code)
 
     def _register(self, rank: int) -> None:
         program = self._running[rank]
@@ -217,8 +223,9 @@ class _PlainStep(_Step):
         if program.status is not None:
             steps.record_end(self.step, rank, program.status, self.clock.monotonic())
         if program.failure is not None and self.node_died_at is None:
-            self._failures.append(f"rank {rank} on {program.node}: {program.failure}")
-            _say(self._failures[-1])
+            _say(f"rank {rank} on {program.node}: {program.failure}")
+            missing = program.start_error == errno.ENOENT
+            self._failure_code = EXIT_NOT_FOUND if missing else EXIT_CANNOT_EXECUTE
         if program.status != 0:
             self._lose_patience(RANK_FAILURE_GRACE_S)
 
