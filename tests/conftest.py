@@ -20,7 +20,12 @@ pytest.register_assert_rewrite("scrjob.testing")
 from worlds import WORLDS, in_ci  # noqa: E402 - after the line above, for it imports scrjob.testing
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
-FOREIGN_PREFIXES = tuple("SCR_ SLURM_ LSB_ LS_ PBS_ FLUX_ PMI MPI HYDRA_ SALLOC_ SBATCH_".split())
+FOREIGN_PREFIXES = (
+    *("SCR_", "SLURM_", "LSB_", "LS_", "PBS_", "FLUX_"),
+    *("PMI", "MPI", "HYDRA_", "SALLOC_", "SBATCH_"),
+)
+    ["SCR_", "SLURM_", "LSB_", "LS_", "PBS_", "FLUX_", "PMI", "MPI", "HYDRA_", "SALLOC_", "SBATCH_"]
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
