@@ -18,6 +18,7 @@ from scrjob.list_down_nodes import list_down_nodes
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
+    from scrjob.scavenge import ScavengeResult
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,16 @@ class Postrun(NamedTuple):
 
 
 class _Saver:
-    def __init__(self, jobenv: JobEnvironment, up: Sequence[str], log: Any, say: Say) -> None:
+    def __init__(
+        self, jobenv: JobEnvironment, up: Sequence[str], log: Any, say: Say, detail: Say
+    ) -> None:
         from scrjob.cli import SCRFlushFile, SCRIndex  # noqa: PLC0415 - chooses its back end
 
         self._jobenv = jobenv
         self._up = list(up)
         self._log = log
         self._say = say
+        self._detail = detail
         self._flush = SCRFlushFile(jobenv.dir_prefix())
         self._index = SCRIndex(jobenv.dir_prefix())
         self.saved: list[Saved] = []
@@ -86,16 +90,17 @@ class _Saver:
             return
 
     def _save(self, dataset_id: int, kind: str) -> bool:
-        from scrjob.scavenge import scavenge  # noqa: PLC0415 - only with something to save
+        from scrjob.scavenge import scavenge_dataset  # noqa: PLC0415 - only with something to save
 
         name = self._flush.name(dataset_id) or f"dataset {dataset_id}"
         clock = self._jobenv.context.clock
         began = clock.monotonic()
         try:
             (cntldir, *_) = self._jobenv.dir_control()
-            scavenge(self._jobenv, self._up, dataset_id, cntldir, log=self._log)
-            safe, how = True, "scavenged"
-            self._say(f"Scavenged {kind} {name} (dataset {dataset_id})")
+            done = scavenge_dataset(
+                self._jobenv, self._up, dataset_id, cntldir, log=self._log, say=self._detail
+            )
+            safe, how = True, _account(done)
         except (ScrError, OSError) as error:
             safe, how = False, str(error)
             self._say(f"{kind} {name} (dataset {dataset_id}) could not be saved: {error}")
@@ -118,7 +123,21 @@ class _Saver:
             logger.warning("the index refuses %s as current", name)
 
 
-def save_datasets(jobenv: JobEnvironment, down_nodes: Sequence[str], log: Any, say: Say) -> Postrun:
+def _account(done: ScavengeResult) -> str:
+    """Return what a scavenge did, for the report."""
+    if done.was_there:
+        return "was complete in the prefix"
+    rebuilt = f", {len(done.rebuilt)} of them rebuilt" if done.rebuilt else ""
+    return f"scavenged, {done.files} files{rebuilt}, {done.bytes} bytes"
+
+
+def save_datasets(
+    jobenv: JobEnvironment,
+    down_nodes: Sequence[str],
+    log: Any,
+    say: Say,
+    detail: Optional[Say] = None,
+) -> Postrun:
     """Bring home what only exists in cache; never raises for a dataset that cannot be saved.
 
     Args:
@@ -126,6 +145,7 @@ def save_datasets(jobenv: JobEnvironment, down_nodes: Sequence[str], log: Any, s
         down_nodes: nodes that are not asked.
         log: an SCRLog, or None.
         say: is told each step.
+        detail: is told the steps of each scavenge; default: ``say``.
 
     Raises:
         NotInAllocationError: no nodes are known.
@@ -142,7 +162,7 @@ def save_datasets(jobenv: JobEnvironment, down_nodes: Sequence[str], log: Any, s
     say(f"upnodes:   {up}")
     if up:
         refill_flush_file(jobenv, up)
-    saver = _Saver(jobenv, up, log, say)
+    saver = _Saver(jobenv, up, log, say, detail or say)
     failed_output = saver.outputs()
     saver.checkpoints(failed_output)
     newest = [row for row in saver.saved if row.kind == "checkpoint"][:1]

@@ -19,12 +19,18 @@ class Timing:
         self._prog = prog
         self._verbose = verbose
         self._began = SystemClock().now()
-        self.say(f"Started: {_date(self._began)}" if verbose else "")
+        if verbose:
+            self.say(f"Started: {_date(self._began)}")
 
     def say(self, line: str) -> None:
         """Print one line with the program's name if the user wants it."""
         if self._verbose:
             print(f"{self._prog}: {line}", flush=True)
+
+    def show(self, line: str) -> None:
+        """Print one line as it is if the user wants it."""
+        if self._verbose:
+            print(line, flush=True)
 
     def end(self) -> None:
         """Print when it ended and how many whole seconds it took."""

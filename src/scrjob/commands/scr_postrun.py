@@ -35,8 +35,8 @@ def _run(argv: list[str]) -> int:
     if jobenv.param.get("SCR_ENABLE") != "0":
         jobenv.launcher  # noqa: B018 - an unknown name is an error before anything is done
         log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user())
-        result = save_datasets(jobenv, list(list_down_nodes(jobenv)), log, timing.say)
-        check_safe(result)
+        down = list(list_down_nodes(jobenv))
+        check_safe(save_datasets(jobenv, down, log, timing.say, timing.show))
     timing.end()
     return 0
 

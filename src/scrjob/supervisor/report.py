@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from scrjob._fsio import atomic_write
 from scrjob.scrlog import iter_file, log_path
@@ -81,21 +81,36 @@ def account(
     }
 
 
-def checkpoint_seconds(jobenv: JobEnvironment) -> Optional[list[tuple[float, float]]]:
-    """Return (when, seconds) of each checkpoint from the SCR log, None if the job keeps no log."""
+def log_records(jobenv: JobEnvironment) -> list[dict[str, Any]]:
+    """Return the events of the SCR log of this prefix, of all jobs; [] if no log is kept."""
     try:
         records = list(iter_file(log_path(jobenv.dir_prefix())))
     except OSError:
-        return None
+        return []
+    return [record for record in records if record.get("type") == "event"]
+
+
+def checkpoint_seconds(
+    records: Sequence[dict[str, Any]], job_id: str
+) -> Optional[list[tuple[float, float]]]:
+    """Return (when, seconds) of each checkpoint and flush of a job, None if the log has none. Pure."""
     mine = [
         (record["timestamp"].timestamp(), record.get("secs", 0.0))
         for record in records
-        if record.get("type") == "event"
-        and record.get("label") in CHECKPOINTING
-        and record.get("jobid") == jobenv.job_id()
-        and "timestamp" in record
+        if record["label"] in CHECKPOINTING and record.get("jobid") == job_id
     ]
     return mine or None
+
+
+def advice(records: Sequence[dict[str, Any]]) -> Optional[float]:
+    """Return the seconds between checkpoints that cost the least time, None without a checkpoint. Pure.
+
+    Source: Daly's formula, see ``scrjob.ckpt_interval``.
+    """
+    from scrjob.ckpt_interval import interval, observe  # noqa: PLC0415 - at the end of a job only
+
+    observed = observe(records)
+    return interval(observed) if observed.checkpoints else None
 
 
 def make_report(
@@ -108,6 +123,7 @@ def make_report(
     """Return the report of docs/state.md, and write it to ``report.json`` beside the state."""
     data = job_state.data
     now = jobenv.context.clock.now()
+    records = log_records(jobenv)
     report = {
         "schema": SCHEMA,
         "job_id": data["job_id"],
@@ -116,7 +132,8 @@ def make_report(
         "why": outcome.why,
         "ended": now,
         "scavenge_seconds": scavenge_seconds,
-        "time": account(data, checkpoint_seconds(jobenv), now),
+        "time": account(data, checkpoint_seconds(records, data["job_id"]), now),
+        "checkpoint_interval": advice(records),
         "bad_nodes": data["bad_nodes"],
         "datasets": [row._asdict() for row in saved.datasets] if saved else [],
         "newest_safe": saved.newest_safe if saved else None,
@@ -151,6 +168,10 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         + f", lost {sum(time['lost'].values()):.1f} s, "
         f"between runs {sum(time['waiting'].values()):.1f} s, scavenge {report['scavenge_seconds']:.1f} s"
     )
+    if report["checkpoint_interval"]:
+        lines.append(
+            f"  advice: a checkpoint every {report['checkpoint_interval']:.0f} s of computing costs the least"
+        )
     lines += [_dataset_line(row) for row in report["datasets"]]
     if not report["datasets"]:
         lines.append("  no dataset was left to save")

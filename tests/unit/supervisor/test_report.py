@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from scrjob.supervisor.report import account
+from scrjob.supervisor.report import account, advice, checkpoint_seconds
 
 
 def entry(
@@ -60,3 +61,29 @@ def test_a_session_without_runs() -> None:
 def test_a_run_that_never_ended_counts_until_now() -> None:
     state = {"session": 1, "runs": [{**entry(1, 101, 0, "hang"), "ended": None}]}
     assert account(state, None, 151)["computing"] == pytest.approx(50)
+
+
+def records(*labels: tuple[str, int, float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "event",
+            "label": label,
+            "jobid": "42",
+            "timestamp": datetime.fromtimestamp(1_000_000_000 + when, timezone.utc),
+            "secs": secs,
+        }
+        for label, when, secs in labels
+    ]
+
+
+def test_checkpoints_are_taken_from_the_log_of_this_job() -> None:
+    rows = records(("CHECKPOINT_END", 5, 2.0), ("FLUSH_SUCCESS", 9, 3.0), ("START", 1, 0.0))
+    assert checkpoint_seconds(rows, "42") == [(1_000_000_005, 2.0), (1_000_000_009, 3.0)]
+    assert checkpoint_seconds(rows, "43") is None
+
+
+def test_advice_needs_a_checkpoint() -> None:
+    """Lesson B14."""
+    assert advice(records(("RUN_START", 0, 0.0))) is None
+    some = records(("RUN_START", 0, 0.0), ("CHECKPOINT_END", 50, 2.0), ("RUN_END", 100, 100.0))
+    assert advice(some) == pytest.approx(585, rel=0.05)
