@@ -99,7 +99,7 @@ def test_both_back_ends_agree_on_a_golden_prefix(
 ) -> None:
     directory = golden(case)
     with tarfile.open(directory / "prefix.tar") as archive:
-        archive.extractall(tmp_path, filter="fully_trusted")  # noqa: S202 - our own recording
+        archive.extractall(tmp_path, filter="fully_trusted")
     recorded = f"/p/scr/alice/{case}"
     replay = Replay((directory / "tools.log").read_text())
     theirs = answers(recorded, "P", bin_dir="/opt/scr/bin", context=context(replay))
