@@ -24,8 +24,6 @@ FOREIGN_PREFIXES = (
     *("SCR_", "SLURM_", "LSB_", "LS_", "PBS_", "FLUX_"),
     *("PMI", "MPI", "HYDRA_", "SALLOC_", "SBATCH_"),
 )
-    ["SCR_", "SLURM_", "LSB_", "LS_", "PBS_", "FLUX_", "PMI", "MPI", "HYDRA_", "SALLOC_", "SBATCH_"]
-)
 
 
 def pytest_configure(config: pytest.Config) -> None:
