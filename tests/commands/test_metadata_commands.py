@@ -475,7 +475,7 @@ def test_print_modes(tmp_path: Path) -> None:
     tree = "  B\n    10\n    2\n      x\n  A\n    v\n  C\n"
     assert call("scr_print", path) == Answer(keyval, 0)
     assert call("kvtree_print", path) == Answer(tree, 0)
-    unsorted = "  B\n    10\n    2\n      x\n  A = v\n  C\n"
+    unsorted = "  B\n    10\n    2 = x\n  A = v\n  C\n"
     assert call("kvtree_print", "-m", "keyval", path) == Answer(unsorted, 0)
     assert call("scr_print", path, "--mode=tree").stdout.startswith("  A\n    v\n  B\n")
     Path(path).write_bytes(b"")

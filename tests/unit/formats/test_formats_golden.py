@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from scrjob.errors import FormatError, TruncatedError
 from scrjob.formats import (
     cindex,
     dataset,
@@ -19,6 +24,7 @@ from scrjob.formats import (
     redset_header,
     summary,
 )
+from scrjob.formats.index import Index, table_text
 from scrjob.formats.kvtree import KVTree, decode, decode_image, encode
 
 if TYPE_CHECKING:
@@ -185,3 +191,60 @@ def test_node_counts(images: list[Image]) -> None:
 @pytest.mark.parametrize("kind", ["summary.scr", "index.scr", "flush.scr", "cindex.scrinfo"])
 def test_kinds_are_there(images: list[Image], kind: str) -> None:
     assert any(image.name == kind for image in images)
+
+
+def one_of_each(images: list[Image]) -> list[bytes]:
+    """Return the smallest image of each kind of file, without payload."""
+    kinds: dict[str, bytes] = {}
+    for image in images:
+        _, length = decode_image(image.data)
+        kind = re.sub("[0-9]+", "#", image.name)
+        data = image.data[:length]
+        if kind not in kinds or len(data) < len(kinds[kind]):
+            kinds[kind] = data
+    assert len(kinds) > 15
+    return list(kinds.values())
+
+
+def test_every_proper_prefix_is_truncated(images: list[Image]) -> None:
+    for data in one_of_each(images):
+        for length in range(1, len(data)):
+            with pytest.raises(TruncatedError):
+                decode(data[:length])
+
+
+def test_every_changed_byte_is_found_or_changes_nothing(images: list[Image]) -> None:
+    rolls = random.Random(11)
+    for data in one_of_each(images):
+        for at in rolls.sample(range(len(data)), min(len(data), 150)):
+            changed = bytearray(data)
+            changed[at] ^= rolls.randint(1, 255)
+            with pytest.raises(FormatError):
+                decode(bytes(changed))
+
+
+def test_damage_behind_a_right_checksum_never_escapes_our_errors(images: list[Image]) -> None:
+    """All readers take any tree: they answer, or raise one of our errors."""
+    rolls = random.Random(13)
+    readers = [
+        redset_header.decode,
+        redset_header.decode_copies,
+        filemap.parse,
+        cindex.datasets,
+        er.parse_shuffile,
+        summary.parse,
+        dataset.parse,
+        nodes.count,
+        lambda tree: [flush.entry(tree, number) for number in flush.ids(tree)],
+        lambda tree: table_text(Index(tree)),
+    ]
+    for data in one_of_each(images):
+        for _ in range(20):
+            body = bytearray(data[:-4])
+            for _ in range(rolls.randint(1, 6)):
+                body[rolls.randrange(24, len(body) + 1) - 1] = rolls.choice(b"\0\1\2:-0129ABZ\xff")
+            with contextlib.suppress(FormatError):
+                tree = decode(bytes(body) + struct.pack(">I", zlib.crc32(body)))
+                for reader in readers:
+                    with contextlib.suppress(FormatError):
+                        reader(tree)
