@@ -38,7 +38,7 @@ class World:
         self.environ = {**os.environ, "SCR_LOCAL_BASE": str(base), name: value}
 
     def call(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return subprocess.run(  # noqa: PLW1510 - it is among the options
             [*SCR_LOCAL, *words],
             **{
                 "check": False,
@@ -258,13 +258,17 @@ def _is_running(pid: int) -> bool:
 
 def test_a_lost_allocation_says_so_inside_too(world: World) -> None:
     """The command still runs for a moment after the manager's death: it learns why."""
-    text = (
-        "import os, signal, subprocess, sys, json;"
-        "signal.signal(signal.SIGTERM, lambda *_: None);"
-        "here = json.loads(subprocess.check_output(sys.argv[1:] + ['status', '--json']));"
-        "os.kill(here['manager'], signal.SIGKILL); signal.pause();"
-        "subprocess.call(sys.argv[1:] + ['status'])"
-    )
+    text = """if True:
+        import json, os, signal, subprocess, sys
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        def status(*words):
+            return subprocess.run([*sys.argv[1:], "status", *words], stdout=-1).stdout.decode()
+        os.kill(json.loads(status("--json"))["manager"], signal.SIGKILL)
+        said = ""
+        while "killed by signal 9" not in said:
+            said = status()
+        print(said)
+    """
     done = world.call("alloc", "-N1", "--", *PYTHON, text, *SCR_LOCAL)
     assert done.returncode == 69
     assert "has ended: the manager" in done.stdout

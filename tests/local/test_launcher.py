@@ -266,7 +266,7 @@ def test_what_the_nodes_cannot_see_is_refused(
 ) -> None:
     script = tmp_path / "x.py"
     script.touch()
-    with pytest.raises(UsageError, match="x.py: the nodes cannot see it"):
+    with pytest.raises(UsageError, match=r"x\.py: the nodes cannot see it"):
         on.launcher.launch_run(["python3", str(script)])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="--share"):
