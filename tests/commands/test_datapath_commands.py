@@ -208,7 +208,7 @@ def test_copy_killed_at_any_system_call(resume, golden, tmp_path, capfd):
         for path in prefix.rglob("rank_*"):
             assert path.stat().st_size in (5077, 1669, 7)
         assert scr_copy.main(words) == 0
-        tree = datapath.tree(prefix, [r".*\.jsonl"])
+        tree = datapath.tree(prefix, [r".*\.jsonl", r".*\.tmp"])
         expected = expected or tree
         assert tree == expected, moment
 

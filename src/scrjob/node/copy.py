@@ -114,6 +114,9 @@ class _Copier:
         self.guard = guard
         self.host = host
         self.emit = emit
+        # Unlike that of any other process: a predecessor that lost its caller may still be at work. The
+        # build removes what killed ones leave.
+        self.temporary = f".scrjob-copy.{dataset_id}.{host}.{os.urandom(4).hex()}.tmp"
         self.buffer = memoryview(bytearray(buffer_bytes))
         self.checksum = checksum
         self.target = paths.dataset_dir(guard.prefix, dataset_id)
@@ -273,10 +276,7 @@ class _Copier:
                 self.crcs[relative] = known
                 self.skipped += 1
                 return
-        # One file at a time: the node's next attempt replaces what this one may leave.
-        temporary = os.path.join(
-            os.path.dirname(target), f".scrjob-copy.{self.dataset_id}.{self.host}.tmp"
-        )
+        temporary = os.path.join(os.path.dirname(target), self.temporary)
         copied = copy_file(
             source,
             target,

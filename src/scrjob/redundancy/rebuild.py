@@ -3,7 +3,7 @@
 
 All is written under temporary names first. Only when every byte is durable, and agrees with the
 checksums that are recorded, do the files get their names, the redundancy file last: a process that is
-killed leaves a group that counts as lost as before, and the next attempt replaces what it left.
+killed leaves a group that counts as lost as before; the build that succeeds removes what it left.
 
 Memory use is that of the scheme, whatever the sizes of the files.
 
@@ -122,13 +122,14 @@ def _open_redset(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> Redset
 def _create(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> _Output:
     """Create the new files of a lost member; whatever is not renamed in the end is removed."""
     world_rank = plan.members[i].descriptor.world_rank
+    mine = os.urandom(4).hex()  # another build of this dataset may be at work
     temporaries = []
     for index, part in enumerate(plan.parts[i]):
         directory = os.path.dirname(part.path)
         make_dirs(directory, DIR_MODE)
         # Rank and number keep the names apart within the dataset; the base name may be too long.
         path = os.path.join(
-            directory, f"{TEMPORARY}{_mark(plan.directory)}.{world_rank}.{index}.tmp"
+            directory, f"{TEMPORARY}{_mark(plan.directory)}.{world_rank}.{index}.{mine}.tmp"
         )
         temporaries.append(Part(path, part.size))
         stack.callback(_remove, path)
@@ -138,7 +139,7 @@ def _create(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> _Output:
     redset = RedsetWriter(
         plan.redset_path(i),
         header_of(plan.members, i, plan.shape.chunk),
-        os.path.join(plan.directory, f"{TEMPORARY}{plan.set_name}.{world_rank}.tmp"),
+        os.path.join(plan.directory, f"{TEMPORARY}{plan.set_name}.{world_rank}.{mine}.tmp"),
     )
     stack.callback(redset.close)
     return _Output(data, redset)

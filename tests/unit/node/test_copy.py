@@ -322,11 +322,17 @@ def test_without_checksums(node):
     assert node.copy(checksum=False).rc == 1  # a recorded checksum is always looked at
 
 
-def test_stale_temporary_file_is_replaced(node):
+def test_a_predecessor_that_is_still_at_work_does_not_spoil_the_copy(node, monkeypatch):
+    """Two copies of one node at once must not share a temporary name."""
     node.add("a", b"1")
-    node.target("a").parent.mkdir()
-    stale = node.target("a").parent / ".scrjob-copy.5.n1.tmp"
-    stale.symlink_to(node.prefix / "victim")
-    assert node.copy().rc == 0
-    assert not (node.prefix / "victim").exists()
-    assert [p.name for p in node.target("a").parent.iterdir()] == ["a"]
+    seen = []
+    replace = os.replace
+
+    def note(source, target):
+        seen.append(os.path.basename(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    node.copy()
+    node.copy()
+    assert len(set(seen[:1] + seen[-1:])) == 2
