@@ -111,7 +111,7 @@ def run(size: int, program: Callable[[ThreadComm], Any]) -> list[Any]:
     def body(rank: int) -> None:
         try:
             answers[rank] = program(ThreadComm(shared, rank))
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the test looks at it
             answers[rank] = error
 
     threads = [threading.Thread(target=body, args=(rank,), daemon=True) for rank in range(size)]

@@ -229,8 +229,8 @@ def route_file(path: StrPath) -> str:
     """Return where this rank is to write, or will find, a file. Not collective.
 
     Args:
-        path: where the file belongs, in the prefix directory; relative names start at the directory in
-            which ``init`` was called.
+        path: where the file belongs, in the prefix directory; relative names start at the current
+            directory.
 
     Raises:
         UsageError: it is outside of the prefix, or nothing was started.

@@ -17,6 +17,7 @@ from scrjob.errors import FormatError
 from scrjob.formats import cindex, er, kvtree, redset_header
 from scrjob.formats.cindex import CachedDataset
 from scrjob.formats.kvtree import KVTree
+from scrjob.redundancy.paths import make_dirs
 
 if TYPE_CHECKING:
     from scrjob.client.layout import Layout
@@ -96,7 +97,7 @@ class Cache:
             if self._team.is_leader:
                 if fresh and os.path.lexists(path):
                     shutil.rmtree(path)
-                os.makedirs(layout.hidden(path), DATASET_MODE, exist_ok=True)
+                make_dirs(layout.hidden(path), DATASET_MODE)
 
     def remove(self, dataset_id: int) -> None:
         """Delete a dataset from the cache of every node. Collective."""

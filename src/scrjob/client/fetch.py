@@ -16,6 +16,7 @@ from scrjob.errors import DatasetError, FormatError, ScrError
 from scrjob.formats import dataset, filemap, kvtree, paths
 from scrjob.formats.filemap import FileMeta, FileStat
 from scrjob.formats.flush import CACHE, FLUSHING, PFS
+from scrjob.redundancy.logical import open_regular
 from scrjob.redundancy.paths import PrefixGuard
 
 if TYPE_CHECKING:
@@ -177,8 +178,7 @@ def _check_sources(core: Core, names: list[str]) -> tuple[list[str], str]:
             directory, base = os.path.split(os.path.join(core.settings.prefix, name))
             source = guard.destination(directory, base)
             guard.check_real(source)
-            with open(source, "rb"):
-                pass
+            os.close(open_regular(source))
         except (FormatError, OSError) as error:
             return [], str(error)
         sources.append(source)

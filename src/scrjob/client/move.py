@@ -19,7 +19,7 @@ from scrjob.client.team import EXPECTED, FirstError
 from scrjob.errors import FormatError
 from scrjob.redundancy.attributes import apply_attributes
 from scrjob.redundancy.logical import create_new, open_regular, read_exactly, write_exactly
-from scrjob.redundancy.paths import is_below
+from scrjob.redundancy.paths import is_below, make_dirs
 
 if TYPE_CHECKING:
     from scrjob.client.team import Communicator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _TAG = 72
 PART = ".part"
+DIRECTORY_MODE = 0o700
 
 
 class _Notice(NamedTuple):
@@ -111,5 +112,5 @@ def receive(
 def _create(path: str, dataset: str) -> int:
     if not is_below(path, dataset) or ".." in path.split("/"):
         raise FormatError(f"{path!r} is no place in {dataset!r}")
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    make_dirs(os.path.dirname(path), DIRECTORY_MODE)
     return create_new(path + PART)

@@ -43,8 +43,7 @@ class Session:
     """
 
     def __init__(self, comm: Communicator, context: Context, program: ProgramConfig) -> None:
-        self._cwd = os.getcwd()
-        core = setup.start(comm, context, program, self._cwd)
+        core = setup.start(comm, context, program, os.getcwd())
         self._core = core
         self._stacks: Optional[IO[str]] = None
         stack_dir = context.environ.get("SCR_STACK_DIR")
@@ -155,7 +154,7 @@ class Session:
     def route_file(self, path: str) -> str:
         """Return where to write or read a file. Not collective."""
         if self._output is not None:
-            return self._output.route(path, self._cwd)
+            return self._output.route(path, os.getcwd())
         if self._is_restarting and self._restart is not None:
             return self._restored(self._restart, path)
         raise UsageError("route_file: no output or restart was started")
@@ -164,7 +163,7 @@ class Session:
         """Return where a file of the restart lies; by its place in the prefix, else by its name."""
         tree = kvtree.read(filemap_path(entry.path or "", self._core.team.rank))
         files = filemap.parse(tree)
-        target = absolute_in_prefix(path, self._core.settings.prefix, self._cwd)
+        target = absolute_in_prefix(path, self._core.settings.prefix, os.getcwd())
         for place, meta in files.items():
             if meta is not None and meta.destination == target:
                 return place

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Protocol, Sequence
 
-from scrjob.errors import ConfigError, ScrError, UnrecoverableError, UnsafePathError
+from scrjob.errors import ConfigError, ScrError, UnrecoverableError, UnsafePathError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXPECTED = (OSError, ScrError)
 """What may go wrong on one rank alone; anything else is a bug and ends the rank at once."""
 
-_KINDS = (UnsafePathError, ConfigError, UnrecoverableError, ScrError)
+_KINDS = (UnsafePathError, ConfigError, UnrecoverableError, UsageError, ScrError)
 
 
 class Communicator(Protocol):
