@@ -47,7 +47,7 @@ class SCRIndex:
             result = self._tool.run("--prefix", self.prefix, "--list")
             return result.stdout if result.returncode == 0 else None
         try:
-            return index.table_text(self._native.read()) + "\n"
+            return index.table_text(self._native.read(to_change=False)) + "\n"
         except FileNotFoundError:
             return None
         except (FormatError, OSError) as error:
@@ -101,13 +101,13 @@ class Native:
         self.path = paths.index_file(prefix)
         self._context = context
 
-    def read(self) -> Index:
-        """Return the index.
+    def read(self, *, to_change: bool = True) -> Index:
+        """Return the index; ``to_change=False`` when it is only looked at.
 
         Raises:
             FormatError and children, OSError: see ``Index.read``.
         """
-        return index.Index.read(self.path)
+        return index.Index.read(self.path, to_change=to_change)
 
     def set_current(self, name: str) -> None:
         """Make a checkpoint the one to restart from.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from typing import TYPE_CHECKING, Optional, Sequence
 
@@ -122,8 +121,7 @@ def _unreadable(native: Native, error: FormatError) -> None:
 
 
 def _list(native: Native, *, as_json: bool) -> int:
-    gc.disable()  # the collector takes a third of the time and finds nothing
-    found = native.read()
+    found = native.read(to_change=False)
     if as_json:
         print(_json(native.prefix, found))
     else:

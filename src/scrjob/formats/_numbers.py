@@ -13,6 +13,7 @@ import re
 
 _INT_BITS = 32
 _LONG_BITS = 64
+_SURELY_INT = 10  # fewer digits always fit 32 bits
 _BLANKS = rb"[ \t\n\v\f\r]*"
 _ATOI = re.compile(_BLANKS + rb"([+-]?[0-9]+)")
 _BASE0 = re.compile(
@@ -35,6 +36,8 @@ def _clamp(value: int) -> int:
 
 def atoi(text: bytes) -> int:
     """Return a 32-bit int: leading blanks and a sign are taken, larger numbers wrap, no number is 0."""
+    if text.isdigit() and len(text) < _SURELY_INT:
+        return int(text)
     match = _ATOI.match(text)
     if match is None:
         return 0

@@ -58,16 +58,20 @@ class Index:
         self.tree = KVTree() if tree is None else tree
 
     @classmethod
-    def read(cls, path: str) -> Index:
+    def read(cls, path: str, *, to_change: bool = True) -> Index:
         """Return the index in a file.
+
+        ``to_change=False`` leaves out what only matters for the bytes of a changed file.
 
         Raises:
             UnsupportedVersionError: it has no version, or not 2; also an empty file.
             FormatError and children: it is damaged.
             OSError: it cannot be read; FileNotFoundError if absent.
         """
-        # SCR reads into a temporary tree first: the second merge turns the order at every level.
-        tree = kvtree.read(path).reversed()
+        tree = kvtree.read(path)
+        if to_change:
+            # SCR reads into a temporary tree first: its second merge turns the order at every level.
+            tree = tree.reversed()
         version = tree.integer("VERSION")
         if version is None:
             raise UnsupportedVersionError("Failed to find file format version", path=path)
@@ -247,11 +251,17 @@ def table_text(index: Index) -> str:
     """Return the table of checkpoints, newest first, without a final newline."""
     current = index.current()
     lines = [_HEADING]
-    for entry in index.entries():
-        if entry.descriptor.is_ckpt:
-            name = entry.descriptor.name
-            valid = "YES" if entry.is_valid else "NO"
-            star = "*" if name is not None and name == current else ""
-            shown = _UNKNOWN_NAME if name is None else name
-            lines.append(f"{entry.id:4d} {valid:<5} {entry.flushed or '':<19} {star:>3} {shown}")
+    below = index.tree.child("DSET") or KVTree()
+    # Only what the table needs: an index of ten thousand datasets is listed in a moment.
+    for number in reversed(index.ids()):
+        found = below.child(number)
+        descriptor = None if found is None else found.child("DSET")
+        if found is None or descriptor is None or not descriptor.integer("FLAG_CKPT"):
+            continue
+        valid = "YES" if found.integer("COMPLETE") == 1 and "FAILED" not in found else "NO"
+        name = descriptor.text("NAME")
+        star = "*" if name is not None and name == current else ""
+        shown = _UNKNOWN_NAME if name is None else name
+        flushed = found.text("FLUSHED") or ""
+        lines.append(f"{number:4d} {valid:<5} {flushed:<19} {star:>3} {shown}")
     return "\n".join(lines)

@@ -233,8 +233,10 @@ def worker(path: str, mode: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.stdout is not None
+    with process.stdout as stream:  # communicate() would lose what readline() read ahead
+        out = stream.read()
+    assert process.wait(timeout=60) == 0
     return out
 
 
