@@ -8,6 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Optional
 
+from scrjob.errors import ConfigError
 from scrjob.formats import halt
 from scrjob.supervisor.state import state_dir
 from scrjob.test_runtime import TestRuntime
@@ -45,7 +46,10 @@ def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> No
     if not os.path.isdir(state_dir(jobenv)):
         forget_former_job(jobenv)
         # Last: a prerun that was killed before this point does its work again.
-        os.makedirs(state_dir(jobenv), exist_ok=True)
+        try:
+            os.makedirs(state_dir(jobenv), exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{state_dir(jobenv)!r} cannot be made: {error.strerror}") from error
     if verbose:
         logger.info("prerun done for job %s in %s", jobenv.job_id(), jobenv.dir_prefix())
 

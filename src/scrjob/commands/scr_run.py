@@ -41,6 +41,8 @@ def run_with_launcher(prog: str, launcher: str, argv: Optional[Sequence[str]]) -
 
 
 def _run(prog: str, launcher: str, words: list[str]) -> int:
+    import logging  # noqa: PLC0415 - with the heavy part
+
     from scrjob import __version__, run  # noqa: PLC0415 - the heavy part
 
     if words[:1] == ["--version"]:
@@ -49,6 +51,10 @@ def _run(prog: str, launcher: str, words: list[str]) -> int:
     if words[:1] in (["-h"], ["--help"]):
         print(run.print_usage(launcher) + "\n" + HELP, end="")
         return 0
+    # What the library warns of looks like the lines of ours; with SCR_DEBUG the log is set up already.
+    logging.basicConfig(
+        level=logging.WARNING, format=f"{prog}: %(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
     name, args, run_cmd, restart_cmd, restart_args = run.parseargs(words, launcher)
     return run.run(name, args, run_cmd, restart_cmd, restart_args, say=teller(prog))
 

@@ -6,11 +6,8 @@ The same facts as text for people and as ``report.json`` beside the state file (
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
-from scrjob._fsio import atomic_write
 from scrjob.scrlog import iter_file, log_path
 
 if TYPE_CHECKING:
@@ -138,9 +135,7 @@ def make_report(
         "datasets": [row._asdict() for row in saved.datasets] if saved else [],
         "newest_safe": saved.newest_safe if saved else None,
     }
-    text = json.dumps(report, indent=1, sort_keys=True) + "\n"
-    path = os.path.join(job_state.directory, "report.json")
-    atomic_write(path, text.encode("utf-8", "surrogateescape"), mode=0o644)
+    job_state.write_report(report)
     return report
 
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any, Optional
 
 from scrjob._fsio import atomic_write, read_bounded
-from scrjob.errors import FormatError, ScrError, SupervisorActiveError
+from scrjob.errors import ConfigError, FormatError, ScrError, SupervisorActiveError
 from scrjob.model import NodeDown
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 LIMIT_BYTES = 64 << 20
@@ -38,6 +41,12 @@ def state_dir(jobenv: JobEnvironment) -> str:
     return os.path.join(jobenv.dir_scr(), f"scrjob.{jobenv.job_id()}")
 
 
+def write_json(path: str, value: dict[str, Any]) -> None:
+    """Replace a file by the JSON text of ``value``; names that are no text keep their bytes."""
+    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+    atomic_write(path, text.encode("utf-8", "surrogateescape"), mode=0o644)
+
+
 class JobState:
     """The state of one job, in memory and on disk.
 
@@ -53,6 +62,7 @@ class JobState:
         self.path = os.path.join(self.directory, "state.json")
         self._lock_fd: Optional[int] = None
         self.known = False
+        self._written = False
         self.data = self._fresh(jobenv)
 
     def _fresh(self, jobenv: JobEnvironment) -> dict[str, Any]:
@@ -76,10 +86,12 @@ class JobState:
         }
 
     def __enter__(self) -> JobState:
-        os.makedirs(self.directory, exist_ok=True)
-        fd = os.open(
-            os.path.join(self.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+            lock = os.path.join(self.directory, "lock")
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -98,6 +110,12 @@ class JobState:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self.directory!r} cannot be written: {error.strerror}; make room there, or set "
+            "SCR_PREFIX to another directory"
+        )
 
     def _holder(self) -> str:
         try:
@@ -126,12 +144,31 @@ class JobState:
         self.data.update(mine)
 
     def save(self, phase: Optional[str] = None) -> None:
-        """Write the state; with ``phase``, enter that phase first."""
+        """Write the state; with ``phase``, enter that phase first.
+
+        The first write must succeed. Later ones may fail, on a full file system say: the job is more
+        important than the memory of it, so that is told in the log and tried again at the next step.
+
+        Raises:
+            ConfigError: the first write failed.
+        """
         if phase is not None:
             self.data["phase"] = phase
         self.data["updated"] = self._clock.now()
-        text = json.dumps(self.data, indent=1, sort_keys=True)
-        atomic_write(self.path, text.encode("utf-8", "surrogateescape") + b"\n", mode=0o644)
+        try:
+            write_json(self.path, self.data)
+        except OSError as error:
+            if not self._written:
+                raise self._unusable(error) from error
+            logger.warning("the state of the job cannot be written: %s", error)
+        self._written = True
+
+    def write_report(self, report: dict[str, Any]) -> None:
+        """Write ``report.json`` beside the state; a failure is told in the log."""
+        try:
+            write_json(os.path.join(self.directory, "report.json"), report)
+        except OSError as error:
+            logger.warning("the report cannot be written: %s", error)
 
     @property
     def phase(self) -> str:
