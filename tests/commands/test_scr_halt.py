@@ -57,6 +57,8 @@ def test_remove_and_set_starts_anew(here):
     scr_halt.main(["-c", "5"])
     assert scr_halt.main(["-r", "-s", "60"]) == 0
     assert settings(here) == {"HaltSeconds": "60"}
+    assert scr_halt.main(["-r", "-i"]) == 0
+    assert settings(here) == {"ExitReason": "JOB_HALTED"}
 
 
 def test_list_changes_nothing(here, capsys):

@@ -119,7 +119,7 @@ def test_a_full_disk_behind_stdout_is_an_error():
 def test_names_that_are_no_text_pass_as_bytes():
     body = "import sys; from scrjob.commands._shared import run_command\n"
     body += "sys.exit(run_command('x', lambda a: print(*a), None) or 0)"
-    environ = {**os.environ, "LC_ALL": "C.UTF-8"}
+    environ = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     argv = [sys.executable, "-c", body, b"n\xff"]
     done = subprocess.run(argv, env=environ, capture_output=True, check=False)
     assert done.stdout == b"n\xff\n"

@@ -204,9 +204,10 @@ def test_log_event_that_cannot_be_written(caplog, here):
 
 @pytest.mark.usefixtures("logging_on")
 @pytest.mark.parametrize("start", ["08", "x", "99999999999999999"])
-def test_odd_start_times(here, start):
+def test_odd_start_times(here, start, capsys):
     code = scr_log_event.main(["-p", str(here), "-i", "1", "-T", "X", "-S", start])
     assert code == (1 if start.startswith("9") else 0)
+    assert ("no time in Unix seconds" in capsys.readouterr().err) == bool(code)
 
 
 LOG = """\

@@ -126,6 +126,9 @@ def test_bombs_are_refused_before_memory_is_used(text):
 def test_the_limit_counts_over_the_elements_of_a_list(monkeypatch):
     monkeypatch.setattr(hostlist, "MAX_HOSTS", 3)
     assert hostlist.expand_hosts(["n[1-2]", "a"]) == ["n1", "n2", "a"]
+    for names in (["a", "b", "c", "d"], ["n[1-2]", "a", "n[5-6]"]):
+        with pytest.raises(UsageError, match="more than 3"):
+            hostlist.expand_hosts(names)
     with pytest.raises(UsageError, match="more than 3"):
         hostlist.expand_hosts(["n[1-2]", "a,b"])
 

@@ -112,6 +112,7 @@ def test_values_of_a_file(world, line, value):
         ('A="x y"', "KEY=VALUE"),
         ("A=a b", "KEY=VALUE"),
         ("=x", "KEY=VALUE"),
+        ("==x", "KEY=VALUE"),
         ("A=", "no value for 'A'"),
         ("A=#c", "no value for 'A'"),
         ("A==x", "no value for 'A'"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -32,6 +33,7 @@ FORMS = [
     ("12pm", "2026-11-22 12:00:00"),
     ("12am", "2026-11-23 00:00:00"),
     ("12:30am", "2026-11-23 00:30:00"),
+    ("1pm", "2026-11-22 13:00:00"),
     ("3pm", "2026-11-22 15:00:00"),
     ("3:05:07 PM", "2026-11-22 15:05:07"),
     ("15:30", "2026-11-22 15:30:00"),
@@ -105,6 +107,13 @@ def test_a_leap_day_over_a_century():
 def test_a_time_that_no_clock_has():
     with pytest.raises(ValueError, match="No such time"):
         parsetime("10:00", now=1e30)
+
+
+def test_an_unknown_zone_is_refused_whatever_the_programs_warning_filter():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="Unsupported"):
+            parsetime("jan 15 2027 8:00 xyz", now=0)
 
 
 def test_now_and_the_zone_are_the_machines_by_default():

@@ -116,9 +116,9 @@ def test_a_long_record_is_cut_with_its_line_end(writer, path):
 
 
 def test_bytes_that_are_no_text_pass(writer, path):
-    writer.event("A", name=os.fsdecode(b"n\xff"))
-    assert b'name="n\xff"' in path.read_bytes()
-    assert scrlog.parse_file(path)[0]["name"] == "n\udcff"
+    writer.event("A", name=os.fsdecode(b"\x80n\xff"))
+    assert b'name="\x80n\xff"' in path.read_bytes()
+    assert scrlog.parse_file(path)[0]["name"] == "\udc80n\udcff"
 
 
 @pytest.mark.parametrize(
