@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import io
 import random
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -453,3 +454,18 @@ def test_file_that_stays_damaged_or_empty(tmp_path: Path) -> None:
     writer = Writer(path, iter([]))
     assert not kvtree.read_settled(str(path), writer)
     assert writer.slept == 0
+
+
+def test_bytes_in_the_documentation_are_right() -> None:
+    page = Path(__file__).parents[3] / "docs" / "formats" / "kvtree.md"
+    blocks = re.findall(r"```hex\n(.*?)```", page.read_text(), re.DOTALL)
+    trees = [decode(bytes.fromhex("".join(block.split()))) for block in blocks]
+    assert trees == [KVTree(), KVTree.of({"NODES": 4})]
+
+
+def test_header_table_in_the_documentation_is_right() -> None:
+    page = Path(__file__).parents[3] / "docs" / "formats" / "kvtree.md"
+    rows = re.findall(r"^\| (\d+) \| (\d+) \|", page.read_text(), re.MULTILINE)
+    sizes = [int(size) for _, size in rows]
+    assert [int(offset) for offset, _ in rows] == [sum(sizes[:at]) for at in range(len(sizes))]
+    assert sum(sizes) == kvtree.HEADER.size
