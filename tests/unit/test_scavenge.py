@@ -347,15 +347,31 @@ def test_interrupted_scavenge_continues_from_any_moment(world):
     """KILL at any moment of the copy: the next call ends with the true bytes."""
     world = world("many_xor_4")
     for node in ("node1", "node3"):
-        world.rexec._run(
-            [sys.executable, "-m", "scrjob.node", "copy", "--cntldir", "x", "--id", "1"]
-            + ["--prefix", str(world.prefix), "--resume", "--json"]
-            + ["--relocate", f"{world.case.recorded_prefix}={world.prefix}"],
-            node,
-        )
+        words = [sys.executable, "-m", "scrjob.node", "copy", "--cntldir", "x", "--id", "1"]
+        words += ["--prefix", str(world.prefix), "--resume", "--json"]
+        words += ["--relocate", f"{world.case.recorded_prefix}={world.prefix}"]
+        world.rexec._run(words, node)
     journal = world.hidden / "scrjob.copy.node3.jsonl"
     journal.write_bytes(journal.read_bytes()[:-33])
     result = world.run(["node1", "node3", "node4"])
     assert world.is_true()
     assert result.nodes[2].skipped == 0
     assert result.nodes[0].skipped > result.nodes[1].skipped > 0
+
+
+def test_bypassed_dataset_is_only_listed(world):
+    """Its files went straight to the prefix, and the library wrote its summary."""
+    world = world("bypass_xor_4")
+    result = world.run(["node1", "node2", "node4"])
+    assert result.was_there
+    assert world.rexec.calls == []
+    assert world.index().entry(1).is_valid
+
+
+def test_summary_that_is_not_true_any_more(world):
+    """A file of a dataset that is called complete is gone: the nodes are asked again."""
+    world = world("xor_4")
+    world.run(datapath.NODES)
+    (world.prefix / "ckpt.1/rank_0.0.dat").unlink()
+    assert not world.run(["node2", "node3", "node4"]).was_there
+    assert world.is_true()

@@ -336,3 +336,65 @@ def test_a_predecessor_that_is_still_at_work_does_not_spoil_the_copy(node, monke
     node.copy()
     node.copy()
     assert len(set(seen[:1] + seen[-1:])) == 2
+
+
+def test_hidden_directory_cannot_be_made(node):
+    node.add("f")
+    (node.prefix / ".scr").write_bytes(b"a file")
+    assert node.copy().rc == 1
+    assert "Failed to create directory" in node.lines[0]
+    assert node.lines[-1] == "scr_copy: n1: Return code: 1"
+    assert not node.target("f").exists()
+
+
+def test_hidden_directory_behind_a_link_that_leads_out(node, tmp_path):
+    node.add("f")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (node.prefix / ".scr").symlink_to(outside)
+    assert node.copy().rc == 1
+    assert list(outside.iterdir()) == []
+
+
+def test_redundancy_file_that_cannot_be_copied(node):
+    node.add("f")
+    (node.cache / ".scr" / "reddesc.er.0.redset").symlink_to("/etc/hostname")
+    result = node.copy()
+    assert result.rc == 1
+    assert "reddesc.er.0.redset" in node.lines[0]
+    assert node.target("f").exists()
+
+
+def test_record_without_a_directory(node):
+    node.add("f", directory=None)
+    assert node.copy().rc == 1
+    assert "Failed to read directory from meta data for file" in node.lines[0]
+    assert not (node.prefix / ".scr/scr.dataset.5/filemap_0").exists()
+
+
+def test_attributes_that_are_refused_are_told(node):
+    path = node.add("f")
+    stat = filemap.FileStat.from_os(path.stat())._replace(uid=1 << 63)
+    node.meta[str(path)] = node.meta[str(path)]._replace(stat=stat)
+    node.write()
+    result = node.copy()
+    assert result.rc == 1
+    assert "Failed to set attributes of" in node.lines[0]
+    assert node.target("f").read_bytes() == b"data"
+
+
+def test_other_files_stay_behind(node):
+    node.add("f")
+    hidden = node.cache / ".scr"
+    for name in (
+        "reddesc.er.er",
+        "reddesc.er.shuffile",
+        "xfilemap_0",
+        "filemap_0.bak",
+        "reddesc.er.x.redset",
+    ):
+        (hidden / name).write_bytes(b"x")
+    (hidden / "reddescmap.er.0.redset").write_bytes(b"copied")
+    assert node.copy().rc == 0
+    names = sorted(p.name for p in (node.prefix / ".scr/scr.dataset.5").iterdir())
+    assert names == ["filemap_0", "reddescmap.er.0.redset"]
