@@ -73,7 +73,10 @@ def test_tracebacks_are_for_debugging(debug, shown):
     code = (
         "import sys; from scrjob.commands._shared import run_command\n"
         "from scrjob.errors import ScrError\n"
-        "def f(argv): raise ScrError('bad')\n"
+        "import logging\n"
+        "def f(argv):\n"
+        "    logging.getLogger('scrjob.part').info('detail')\n"
+        "    raise ScrError('bad')\n"
         "sys.exit(run_command('x', f, []))"
     )
     done = subprocess.run(
@@ -82,6 +85,7 @@ def test_tracebacks_are_for_debugging(debug, shown):
     )  # fmt: skip
     assert done.returncode == 1
     assert ("Traceback" in done.stderr) == shown
+    assert ("scrjob.part: detail" in done.stderr) == shown
     assert done.stderr.endswith("x: bad\n")
 
 
@@ -94,8 +98,14 @@ def test_interrupts_and_exits():
 
 def script(body, **options):
     code = f"import sys; from scrjob.commands._shared import run_command\n{body}"
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False, **options
+        [sys.executable, "-c", code],
+        env=environ,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        **options,
     )
 
 

@@ -65,6 +65,7 @@ def run_command(
 
             traceback.print_exc()
         complain(prog, one_line(error))
+        _settle_stdout()
         if isinstance(error, UsageError):
             return usage_exit
         return error.exit_code if isinstance(error, ScrError) else EXIT_FAILURE
@@ -140,6 +141,14 @@ def _show_log(level: int) -> None:
         level=logging.DEBUG if level > 1 else logging.INFO,
         format="%(asctime)s %(name)s: %(message)s",
     )
+
+
+def _settle_stdout() -> None:
+    """Write what was printed before an error; what cannot be written was that error, and is dropped."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
 
 
 def _drop_stdout() -> None:
