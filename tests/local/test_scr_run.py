@@ -185,7 +185,7 @@ def test_a_hung_program_is_ended_with_its_stacks_and_relaunched(job: Job) -> Non
 
 
 def test_a_stopped_node_is_found_and_left_out(job: Job) -> None:
-    """Lesson A12: one hung node delays nothing past its deadline."""
+    """Lesson A12: one hung node delays nothing past its deadline; its ranks are looked at."""
     with job.started(*shell(ONCE_MORE + "sleep 60"), SCR_RUNS="2") as process:
         job.wait_lines("started", 2)
         job.here.hang("node2")
@@ -193,6 +193,10 @@ def test_a_stopped_node_is_found_and_left_out(job: Job) -> None:
     first, second = job.runs()
     assert first["cause"] == "node down"
     assert second["avoided"] == ["node2"]
+    stacks = (job.prefix / ".scr" / "scrjob.job" / "stacks.run1.txt").read_text()
+    assert "#### node node2" in stacks
+    assert "(stopped)" in stacks
+    assert "node1" not in stacks
 
 
 def test_output_is_live_and_stdin_is_the_users(job: Job) -> None:

@@ -159,6 +159,14 @@ class LocalLauncher(JobLauncher):
                 found.setdefault(NodeName(rank.node), []).append(rank.pid)
         return found
 
+    def outside_pids(self, jobstep: Any) -> dict[NodeName, list[int]]:
+        """Return the same processes as this machine counts them, those of stopped nodes too."""
+        where = {rank.rank: rank.node for rank in steps.ranks(jobstep)}
+        found: dict[NodeName, list[int]] = {}
+        for rank, pid in steps.rank_processes(self._allocation(), jobstep).items():
+            found.setdefault(NodeName(where[rank]), []).append(pid)
+        return found
+
     def step_record(self, jobstep: Any) -> str:
         """Return ``JOBID.STEP``."""
         return steps.name(jobstep)

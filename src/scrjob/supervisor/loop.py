@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
 from scrjob.errors import CommandError, ScrError
 from scrjob.have_restart import have_restart
@@ -426,11 +426,15 @@ class Loop:
         self._state.data["own_reason"] = reason
         self._state.save()
 
-    def _gather_stacks(self, jobstep: Any) -> None:
-        run = self._runs()[-1]
-        path = stacks_name(self._state.directory, run["run"])
-        written = gather_stacks(self._jobenv, jobstep, path, self._state.directory)
-        self._say(f"stacks of the hung ranks: {written or 'none could be had'}")
+    def _gather_stacks(self, jobstep: Any, silent: Sequence[str]) -> None:
+        path = stacks_name(self._state.directory, self._runs()[-1]["run"])
+        try:
+            found = gather_stacks(self._jobenv, jobstep, path, self._state.directory, silent)
+        except OSError as error:
+            logger.warning("the stacks cannot be written: %s", error)
+            return
+        if found:
+            self._say(f"stacks of the hung ranks: {found}")
 
     def nodes_to_leave_alone(self) -> list[str]:
         """Return the nodes that a scavenge must not wait for."""

@@ -77,7 +77,7 @@ class Monitor:
         settings: grace and watchdog.
         signals: what was sent to us.
         halt: writes a halt condition with the given reason, so that the program stops by itself.
-        gather_stacks: keeps the stacks of a hung step's ranks.
+        gather_stacks: keeps the stacks of a step's ranks: of all, or of those on silent nodes.
         say: tells the user one line.
         stop_path: a file that means "stop the step at once".
     """
@@ -89,7 +89,7 @@ class Monitor:
         signals: SignalWatch,
         *,
         halt: Callable[[str], None],
-        gather_stacks: Callable[[Any], None],
+        gather_stacks: Callable[[Any, Sequence[str]], None],
         say: Callable[[str], None],
         stop_path: str,
     ) -> None:
@@ -183,12 +183,14 @@ class Monitor:
                 down = self._down(used())
                 if down:
                     self._say("noticed: " + "; ".join(f"{bad.node}: {bad.reason}" for bad in down))
+                    # Of a node that is only stopped the ranks are still there to be looked at.
+                    self._gather_stacks(jobstep, [bad.node for bad in down])
                     return self._end(proc, jobstep, seen._replace(down=down))
             if progress is not None and hang_due.due():
                 hang = progress.hang()
                 if hang:
                     self._say(f"the program hangs: {hang}")
-                    self._gather_stacks(jobstep)
+                    self._gather_stacks(jobstep, ())
                     return self._end(proc, jobstep, seen._replace(hang=hang))
 
     def _patience(self) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from scrjob._fsio import atomic_write
 from scrjob.errors import ScrError
@@ -19,7 +19,13 @@ logger = logging.getLogger(__name__)
 GATHER_S = 15.0
 
 
-def gather_stacks(jobenv: JobEnvironment, jobstep: Any, path: str, stack_dir: str) -> Optional[str]:
+def gather_stacks(
+    jobenv: JobEnvironment,
+    jobstep: Any,
+    path: str,
+    stack_dir: str,
+    silent: Sequence[str] = (),
+) -> Optional[str]:
     """Write what the step's ranks are doing to ``path`` and return it, None if nothing is known.
 
     A node that does not answer is asked about from outside where that is possible (virtual nodes).
@@ -29,20 +35,23 @@ def gather_stacks(jobenv: JobEnvironment, jobstep: Any, path: str, stack_dir: st
         jobstep: the hung step.
         path: text file to write.
         stack_dir: where armed programs write their stacks when asked (SCR_STACK_DIR).
+        silent: only these nodes, of which it is known that they do not answer.
     """
+    launcher = jobenv.launcher
+    text: dict[str, str] = {}
     try:
-        inside = jobenv.launcher.rank_pids(jobstep)
-        text = _from_nodes(jobenv, inside, stack_dir)
-        outside = jobenv.launcher.outside_pids(jobstep)
+        if not silent:
+            text = _from_nodes(jobenv, launcher.rank_pids(jobstep), stack_dir)
+        outside = launcher.outside_pids(jobstep)
     except ScrError as error:
         logger.warning("no stacks of the hung ranks: %s", error)
         return None
-    for node in inside:
-        if node not in text and outside.get(node):
-            text[node] = _from_here(jobenv, node, outside[node])
+    for node, pids in outside.items():
+        if node not in text and (not silent or node in silent):
+            text[node] = _from_here(jobenv, node, pids)
     if not text:
         return None
-    body = "".join(f"#### node {node}\n{said}\n" for node, said in text.items())
+    body = "".join(f"#### node {node}\n{said}\n" for node, said in sorted(text.items()))
     atomic_write(path, body.encode("utf-8", "surrogateescape"))
     return path
 

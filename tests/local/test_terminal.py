@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""scr_run on a terminal: ^C asks politely, twice stops now; a program that reads gets the terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import sys
+import time
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from scrjob.testing.local import HeldAllocation, allocation
+
+pytestmark = pytest.mark.local
+
+LIMIT_S = 20.0
+INTERRUPT = b"\x03"
+
+
+class Screen:
+    """A command whose controlling terminal we hold the other end of."""
+
+    def __init__(self, argv: list[str], environ: dict[str, str]) -> None:
+        self.seen = b""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, environ)
+
+    def wait(self, text: bytes) -> None:
+        end = time.monotonic() + LIMIT_S
+        while text not in self.seen:
+            left = end - time.monotonic()
+            assert left > 0, f"{text!r} not in {self.seen!r}"
+            if select.select([self.fd], [], [], left)[0]:
+                self.seen += os.read(self.fd, 4096)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.fd, keys)
+
+    def code(self) -> int:
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
+            if select.select([self.fd], [], [], 0.05)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096)
+                except OSError:
+                    break  # the other end is closed
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+@pytest.fixture
+def here(namespaces: None, tmp_path: Path) -> Iterator[HeldAllocation]:
+    with allocation(2, cwd=tmp_path) as held:
+        held.environ.update(SCR_PREFIX=str(tmp_path), SCR_JOB_ID="job")
+        yield held
+
+
+def run(here: HeldAllocation, text: str) -> Screen:
+    words = ["local", "-N", "1", "-n", "1", "--mpi=none", "sh", "-c", text]
+    return Screen([sys.executable, "-m", "scrjob", "scr_run", *words], here.environ)
+
+
+def test_an_interrupt_lets_the_program_stop(here: HeldAllocation) -> None:
+    polite = 'echo up; until scr_retries_halt --dir "$SCR_PREFIX"; do sleep 0.1; done; echo done'
+    screen = run(here, polite)
+    screen.wait(b"up\r\n")
+    screen.type(INTERRUPT)
+    assert screen.code() == 130
+    assert b"SIGINT received" in screen.seen
+    assert b"done\r\n" in screen.seen
+
+
+def test_a_second_interrupt_ends_it(here: HeldAllocation) -> None:
+    screen = run(here, "echo up; exec sleep 60")
+    screen.wait(b"up\r\n")
+    screen.type(INTERRUPT)
+    screen.wait(b"SIGINT received")
+    screen.type(INTERRUPT)
+    assert screen.code() == 130
+    assert b"second interrupt" in screen.seen
+
+
+def test_a_program_that_reads_gets_the_terminal(here: HeldAllocation) -> None:
+    """Lesson B9."""
+    screen = run(here, 'echo up; read word; echo "got $word"')
+    screen.wait(b"up\r\n")
+    screen.type(b"hello\n")
+    assert screen.code() == 0
+    assert b"got hello\r\n" in screen.seen
