@@ -8,8 +8,8 @@ import shutil
 import stat
 
 import pytest
-from clientworld import ClientWorld, Rank, read_back, write
 
+from clientworld import ClientWorld, Rank, read_back, write
 from scrjob.client.session import Session
 from scrjob.formats import kvtree, paths, rank2file, summary
 
@@ -131,7 +131,7 @@ def test_drop_and_current(world: ClientWorld):
 
 def test_current_can_drop_what_is_later(world: ClientWorld):
     world.run(several, SCR_FLUSH="3")
-    world.run(lambda s, r: s.current("ckpt.3"), SCR_DROP_AFTER_CURRENT="1")
+    world.run(lambda s, _: s.current("ckpt.3"), SCR_DROP_AFTER_CURRENT="1")
     assert world.index().ids() == [3]
 
 

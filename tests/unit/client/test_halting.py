@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from clientworld import ClientWorld, Rank, write
 
+from clientworld import ClientWorld, Rank, write
 from scrjob.client.session import Session
 from scrjob.formats import halt, paths
 
@@ -47,7 +47,7 @@ def test_a_condition_stops_it_and_asks_for_a_last_checkpoint(world: ClientWorld,
 )
 def test_a_condition_that_does_not_hold_yet(world: ClientWorld, change):
     world.set_halt(**change)
-    assert world.run(lambda s, r: s.should_exit()) == [False, False]
+    assert world.run(lambda s, _: s.should_exit()) == [False, False]
 
 
 def test_the_end_of_the_allocation_with_seconds_to_spare(world: ClientWorld):
@@ -67,7 +67,7 @@ def test_the_end_of_the_allocation_with_seconds_to_spare(world: ClientWorld):
 
 @pytest.mark.parametrize("end", ["0", "-1", "soon", ""])
 def test_an_end_that_is_not_known_never_stops(world: ClientWorld, end):
-    assert world.run(lambda s, r: s.should_exit(), SCR_END_TIME=end, SCR_HALT_SECONDS="60") == [
+    assert world.run(lambda s, _: s.should_exit(), SCR_END_TIME=end, SCR_HALT_SECONDS="60") == [
         False,
         False,
     ]
@@ -97,12 +97,12 @@ def test_a_damaged_halt_file_has_no_conditions(world: ClientWorld):
     os.makedirs(paths.scr_dir(world.prefix))
     with open(paths.halt_file(world.prefix), "wb") as file:
         file.write(b"garbage")
-    assert world.run(lambda s, r: s.should_exit()) == [False, False]
+    assert world.run(lambda s, _: s.should_exit()) == [False, False]
 
 
 def test_a_halt_file_that_cannot_be_written_does_not_stop_the_program(world: ClientWorld):
     os.makedirs(paths.halt_file(world.prefix))  # a directory
-    assert world.run(lambda s, r: s.should_exit()) == [False, False]
+    assert world.run(lambda s, _: s.should_exit()) == [False, False]
 
 
 def test_halt_exit_ends_the_program_after_the_checkpoint_is_safe(world: ClientWorld, caplog):
@@ -124,7 +124,7 @@ def test_halt_exit_ends_the_program_after_the_checkpoint_is_safe(world: ClientWo
 
 def test_halt_exit_ends_a_new_run_in_init(world: ClientWorld):
     world.set_halt(**{halt.REASON: "JOB_HALTED"})
-    answers = world.run_any(lambda s, r: None, SCR_HALT_EXIT="1")
+    answers = world.run_any(lambda _s, _r: None, SCR_HALT_EXIT="1")
     assert [type(answer) for answer in answers] == [SystemExit] * 2
 
 

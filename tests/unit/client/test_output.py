@@ -7,8 +7,8 @@ import os
 import stat
 
 import pytest
-from clientworld import ClientWorld, Rank, read_back, write
 
+from clientworld import ClientWorld, Rank, read_back, write
 from scrjob.client.session import Session
 from scrjob.errors import ScrError, UsageError
 from scrjob.formats import cindex, er, filemap, kvtree
@@ -300,7 +300,7 @@ def test_a_dataset_needs_a_name(world: ClientWorld, name):
 
 def test_ranks_that_disagree_on_the_name_are_told(world: ClientWorld):
     def program(session: Session, rank: Rank) -> None:
-        with pytest.raises(UsageError, match="rank 1 on node1: .*do not agree"):
+        with pytest.raises(UsageError, match=r"rank 1 on node1: .*do not agree"):
             session.start_output(f"ckpt.{rank.number}", is_ckpt=True, is_output=False)
         write(session, rank, "after")
 
@@ -332,7 +332,7 @@ def test_calls_out_of_order_are_told(world: ClientWorld):
 
 
 def test_finalize_gives_up_an_output_that_was_never_completed(world: ClientWorld):
-    world.run(lambda s, r: s.start_output("ckpt.1", is_ckpt=True, is_output=False))
+    world.run(lambda s, _: s.start_output("ckpt.1", is_ckpt=True, is_output=False))
     assert world.cached() == []
     assert world.halt().reason == "SCR_FINALIZE_CALLED"
 

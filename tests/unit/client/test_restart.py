@@ -7,8 +7,8 @@ import os
 import shutil
 
 import pytest
-from clientworld import ClientWorld, Rank, read_back, write
 
+from clientworld import ClientWorld, Rank, read_back, write
 from scrjob.client.session import Session
 from scrjob.errors import DatasetError, ScrError
 from scrjob.formats import cindex, er, flush, kvtree, paths
@@ -333,7 +333,7 @@ def test_a_restart_knows_only_the_files_of_the_rank(world: ClientWorld):
     def program(session: Session, rank: Rank) -> None:
         session.have_restart()
         session.start_restart()
-        with pytest.raises(DatasetError, match="no such file in ckpt.2"):
+        with pytest.raises(DatasetError, match=r"no such file in ckpt\.2"):
             session.route_file(f"{world.prefix}/ckpt.2/other")
         assert session.route_file(f"{world.prefix}/elsewhere/rank_{rank.number}.dat") == (
             f"{world.cache}/scr.dataset.2/rank_{rank.number}.dat"

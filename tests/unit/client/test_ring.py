@@ -7,10 +7,10 @@ import random
 from functools import reduce
 
 import pytest
-from threadcomm import ThreadComm, run_all
 
 from scrjob.client import ring
 from scrjob.redundancy.stripes import chunk_bytes, role
+from threadcomm import ThreadComm, run_all
 
 
 def xor(*blocks: bytes) -> bytes:

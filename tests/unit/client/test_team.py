@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from threadcomm import ThreadComm, run, run_all
 
 from scrjob.client.team import FirstError, Team
 from scrjob.errors import ConfigError, FormatError, ScrError, UnsafePathError
+from threadcomm import ThreadComm, run, run_all
 
 HOSTS = ["b", "a", "b", "a", "c"]
 
