@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The benchmarks run and write what they print; how fast this machine is decides no test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_every_group_gives_figures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks", "--quick", "--results", str(tmp_path)),
+            *("startup", "kvtree", "hostlist", "xor"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.iterdir()
+    figures = json.loads(path.read_text("utf-8"))["figures"]
+    assert {figure["group"] for figure in figures} == {
+        "start-up",
+        "kvtree",
+        "hostlist 100,000",
+        "XOR",
+    }
+    for figure in figures:
+        assert figure["value"] > 0
+        assert figure["name"] in done.stdout
+
+
+def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "nonsense"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "known: startup, kvtree" in done.stderr
