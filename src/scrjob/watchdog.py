@@ -3,16 +3,20 @@
 
 Progress is a change in any of: the flush file (datasets completed, flushes begun and ended), the
 index, the SCR log, and the files named by SCR_WATCHDOG_FILE, which any program can touch. Until the
-first sign in a run only the start-up grace counts: reading input and a rebuild take their time.
+first dataset of a run, or the first touch of such a file, only the start-up grace counts: reading
+input and a rebuild take their time, and what the library logs of them is no sign that it is over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence
 
 from scrjob.errors import FormatError, ScrError
+from scrjob.formats import flush, kvtree
+from scrjob.formats.index import Index
 
 if TYPE_CHECKING:
     from scrjob.protocols import Clock, JobEnvironment
@@ -51,7 +55,7 @@ class Limits(NamedTuple):
         return cls(
             timeout,
             pfs or max(timeout or 0.0, DEFAULT_TIMEOUT_S),
-            startup or max(timeout or 0.0, DEFAULT_STARTUP_S),
+            startup or max(timeout or DEFAULT_TIMEOUT_S, DEFAULT_STARTUP_S),
         )
 
 
@@ -68,45 +72,44 @@ class ProgressWatch:
         self._limits = limits
         scr = jobenv.dir_scr()
         named = jobenv.param.get("SCR_WATCHDOG_FILE") or ""
-        self._flush_file = os.path.join(scr, "flush.scr")
-        self._files = [
-            self._flush_file,
-            os.path.join(scr, "index.scr"),
-            os.path.join(scr, "log"),
-            *(os.path.join(jobenv.dir_prefix(), name) for name in named.split(":") if name),
-        ]
-        self._seen = self._look()
+        self._prefix = jobenv.dir_prefix()
+        self._files = [os.path.join(scr, name) for name in ("flush.scr", "index.scr", "log")]
+        self._touched = [os.path.join(self._prefix, name) for name in named.split(":") if name]
+        self._seen = _look(self._files)
+        self._touches = _look(self._touched)
+        self._newest = self._newest_dataset()
         self._last = self._clock.monotonic()
         self._started = False
         self._longest = 0.0
         self._intervals = 0
 
-    def _look(self) -> list[tuple[int, int]]:
-        looks = []
-        for path in self._files:
-            try:
-                status = os.stat(path)
-                looks.append((status.st_mtime_ns, status.st_size))
-            except OSError:
-                looks.append((0, -1))
-        return looks
-
     def hang(self) -> str:
         """Return what shows that the program hangs, "" as long as nothing does."""
-        looks = self._look()
+        looks, touches = _look(self._files), _look(self._touched)
         now = self._clock.monotonic()
         silent = now - self._last
-        if looks != self._seen:
+        if looks != self._seen or touches != self._touches:
             if self._started:
                 self._longest = max(self._longest, silent)
                 self._intervals += 1
-            self._started = True
-            self._seen, self._last = looks, now
+            else:
+                self._started = touches != self._touches or self._newest_dataset() != self._newest
+            self._seen, self._touches, self._last = looks, touches, now
             return ""
         limit, why = self._limit()
         if silent < limit:
             return ""
         return f"no progress for {silent:.1f} s (limit {limit:.1f} s: {why})"
+
+    def _newest_dataset(self) -> tuple[int, int]:
+        """Return the largest ids in the flush file and in the index, 0 for none."""
+        flush_file, index_file, _ = self._files
+        flushed = indexed = 0
+        with contextlib.suppress(OSError, FormatError):  # rewritten in place: look again next time
+            flushed = flush.latest(kvtree.read(flush_file)) or 0
+        with contextlib.suppress(OSError, FormatError):
+            indexed = max(Index.read(index_file).ids(), default=0)
+        return flushed, indexed
 
     def _limit(self) -> tuple[float, str]:
         if self._flushing():
@@ -121,14 +124,26 @@ class ProgressWatch:
         return most, "SCR_WATCHDOG_TIMEOUT" if self._limits.timeout_s else "default"
 
     def _flushing(self) -> bool:
-        from scrjob.cli import SCRFlushFile  # noqa: PLC0415 - only when a limit is near
+        """Tell whether the newest dataset is on its way to the prefix."""
+        with contextlib.suppress(OSError, FormatError):  # rewritten in place: look again next time
+            tree = kvtree.read(self._files[0])
+            return flush.location(tree, flush.latest(tree) or 0) in (
+                flush.SYNC_FLUSHING,
+                flush.FLUSHING,
+            )
+        return False
 
-        flush = SCRFlushFile(os.path.dirname(os.path.dirname(self._flush_file)))
+
+def _look(files: Sequence[str]) -> list[tuple[int, int]]:
+    """Return time of change and size of each file, (0, -1) for one that is not there."""
+    looks = []
+    for path in files:
         try:
-            latest = flush.latest()
-            return latest is not None and flush.location(latest) in ("SYNC_FLUSHING", "FLUSHING")
-        except FormatError:
-            return False  # it is being rewritten at this moment: look again next time
+            status = os.stat(path)
+            looks.append((status.st_mtime_ns, status.st_size))
+        except OSError:
+            looks.append((0, -1))
+    return looks
 
 
 class Watchdog:

@@ -44,10 +44,7 @@ def test_any_of_the_files_is_progress(cluster: Cluster, name: str) -> None:
     """Lesson A10: several sources, also a file that any program can touch."""
     (cluster.prefix / "sub").mkdir()
     watch = ProgressWatch(cluster.jobenv(SCR_WATCHDOG_FILE="heartbeat:sub/x y"), LIMITS)
-    if name.endswith("flush.scr"):
-        cluster.dataset(1)
-    else:
-        touch(cluster.prefix / name, 1)
+    cluster.dataset(1)
     assert watch.hang() == ""
     for when in (2, 3, 4):
         cluster.clock.advance(99)
@@ -74,6 +71,7 @@ def test_a_flush_gets_the_time_of_the_parallel_file_system(cluster: Cluster) -> 
 
 def test_the_limit_is_learned_from_the_intervals(cluster: Cluster) -> None:
     watch = ProgressWatch(cluster.jobenv(), LIMITS._replace(timeout_s=None))
+    cluster.dataset(1)
     beat = cluster.prefix / ".scr" / "log"
     for when in range(5):
         touch(beat, when)
@@ -85,6 +83,7 @@ def test_the_limit_is_learned_from_the_intervals(cluster: Cluster) -> None:
 
 def test_no_learned_limit_is_shorter_than_the_floor(cluster: Cluster) -> None:
     watch = ProgressWatch(cluster.jobenv(), LIMITS._replace(timeout_s=None))
+    cluster.dataset(1)
     beat = cluster.prefix / ".scr" / "log"
     for when in range(5):
         touch(beat, when)
