@@ -126,7 +126,10 @@ def scavenge_files(
     down = set(nodes_down or ())
     job = _Scavenge(jobenv, dataset_id, cntldir, log, _teller(verbose))
     job.refuse_running_flush()
-    copies = job.copy([node for node in nodes if node not in down], None)
+    try:
+        copies = job.copy([node for node in nodes if node not in down], None)
+    except OSError as error:
+        raise ScavengeError(f"dataset {dataset_id}: {error}") from error
     if not any(copy.files for copy in copies):
         raise ScavengeError(f"no file of dataset {dataset_id} was copied: {_problems(copies)}")
 
@@ -158,11 +161,19 @@ def scavenge_dataset(
         UnrecoverableError: more is lost than redundancy covers.
         ScavengeError: the dataset is not safe for another reason.
         NotSupportedError: files are lost and the redundancy scheme is not known.
-        OSError: the prefix cannot be read or written.
     """
+    job = _Scavenge(jobenv, dataset_id, cntldir, log, say, relocations)
+    try:
+        return _do(job, nodes, deadline_s)
+    except OSError as error:
+        raise ScavengeError(
+            f"dataset {job.dataset_id} could not be brought to {job.prefix}: {error}"
+        ) from error
+
+
+def _do(job: _Scavenge, nodes: Sequence[str], deadline_s: Optional[float]) -> ScavengeResult:
     from scrjob.redundancy.verify import DamagedFilesError  # noqa: PLC0415 - see build()
 
-    job = _Scavenge(jobenv, dataset_id, cntldir, log, say, relocations)
     job.refuse_running_flush()
     job.clear_other_dataset()
     there = job.take_what_is_there()
@@ -177,7 +188,7 @@ def scavenge_dataset(
             if last or not job.copied.issuperset(error.damaged):
                 raise  # what we did not write is not ours to remove
             # Without them the next attempt copies them again, or rebuilds them from the other members.
-            say(f"scavenge: {error}: once more")
+            job.say(f"scavenge: {error}: once more")
             for path in error.damaged:
                 os.unlink(path)
         except (ScavengeError, UnrecoverableError) as error:

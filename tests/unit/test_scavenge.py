@@ -375,3 +375,11 @@ def test_summary_that_is_not_true_any_more(world):
     (world.prefix / "ckpt.1/rank_0.0.dat").unlink()
     assert not world.run(["node2", "node3", "node4"]).was_there
     assert world.is_true()
+
+
+@pytest.mark.parametrize("function", [scavenge, scavenge_files])
+def test_prefix_that_cannot_be_written_is_one_error(world, function):
+    world = world("xor_4")
+    world.hidden.write_bytes(b"a file where the directory should be")
+    with pytest.raises(ScavengeError, match="scr.dataset.1"):
+        function(world.jobenv, datapath.NODES, "1", "/x")

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
+"""Programs that run on one compute node, started through remote execution; imports are few."""

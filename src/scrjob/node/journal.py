@@ -11,6 +11,7 @@ Source: docs/scavenge.md, "journals".
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any, Optional
@@ -52,16 +53,20 @@ class Journal:
             "source_mtime_ns": source.st_mtime_ns,
             "crc": crc,
         }
-        if self._fd < 0:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, 0o666)
-        # The leading newline ends a line that a killed predecessor may have left unfinished.
-        os.write(self._fd, b"\n" + json.dumps(record).encode("ascii") + b"\n")
+        line = json.dumps(record).encode("ascii")
+        # A journal that cannot be written only costs another copy after a KILL.
+        with contextlib.suppress(OSError):
+            if self._fd < 0:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._fd = os.open(self._path, flags, 0o666)
+            # The leading newline ends a line that a killed predecessor may have left unfinished.
+            os.write(self._fd, b"\n" + line + b"\n")
 
     def close(self) -> None:
         """Make what was noted durable."""
         if self._fd >= 0:
-            os.fsync(self._fd)
+            with contextlib.suppress(OSError):
+                os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
 
@@ -89,14 +94,12 @@ def known_crcs(directory: str, prefix: str) -> dict[str, int]:
 
 def _read(path: str) -> dict[str, dict[str, int]]:
     known: dict[str, dict[str, int]] = {}
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            for line in file:
-                record = _parse(line)
-                if record is not None:
-                    known[record["path"]] = {name: record[name] for name in _FIELDS}
-    except FileNotFoundError:
-        pass
+    # No journal, or one that cannot be read, proves nothing: all is copied.
+    with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
+        for line in file:
+            record = _parse(line)
+            if record is not None:
+                known[record["path"]] = {name: record[name] for name in _FIELDS}
     return known
 
 

@@ -398,3 +398,12 @@ def test_other_files_stay_behind(node):
     assert node.copy().rc == 0
     names = sorted(p.name for p in (node.prefix / ".scr/scr.dataset.5").iterdir())
     assert names == ["filemap_0", "reddescmap.er.0.redset"]
+
+
+def test_journal_that_cannot_be_written_does_not_stop_the_copy(node):
+    node.add("a", b"1")
+    hidden = node.prefix / ".scr/scr.dataset.5"
+    hidden.mkdir(parents=True)
+    (hidden / "scrjob.copy.n1.jsonl").mkdir()
+    assert node.copy(resume=True).rc == 0
+    assert node.target("a").exists()
