@@ -80,11 +80,14 @@ def read_bounded(path: StrPath, *, limit: int = METADATA_LIMIT_BYTES) -> bytes:
         OSError: it cannot be opened or read (FileNotFoundError if absent).
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        # Before fdopen, which refuses a directory in its own way and leaves the descriptor open.
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise FormatError("not a regular file", path=os.fspath(path))
-        data = file.read(limit + 1)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(fd)
     if len(data) > limit:
         raise FormatError(f"larger than the {limit} bytes expected at most", path=os.fspath(path))
     return data

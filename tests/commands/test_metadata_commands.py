@@ -500,3 +500,41 @@ def test_print_wrong_calls(tmp_path: Path, prog: str, mode: str) -> None:
     path.write_bytes(DAMAGED)
     line = f"{KVTREE}File header does not match expected values in {path}\n"
     assert call(prog, str(path)) == Answer(line + failed, 1)
+
+
+# What lies in the way
+
+
+def test_something_else_in_the_place_of_a_file(prefix: str) -> None:
+    path = Path(prefix, ".scr", "nodes.scr")
+    path.mkdir()
+    answer = call("scr_nodes_file", "--dir", prefix)
+    assert answer == Answer(f"{KVTREE}{path}: not a regular file\n", 1)
+
+
+def test_damage_that_kvtree_has_no_words_for(prefix: str) -> None:
+    path = Path(prefix, ".scr", "nodes.scr")
+    body = bytes.fromhex("951fc3f500010001000000000000001d000000000000000041")
+    path.write_bytes(body + b"\0\0\0\0")
+    answer = call("scr_nodes_file", "--dir", prefix)
+    assert answer.code == 1
+    assert answer.stdout.startswith(f"{KVTREE}{path}: the tree does not end")
+
+
+def test_halt_cntl_forgets_its_file() -> None:
+    """SCR's odd ``-xf`` makes the file name empty."""
+    answer = call("scr_halt_cntl", "-f", "name", "-xf", "-l")
+    assert answer == Answer("Halt file settings for :\n  None\n", 0)
+
+
+def test_index_add_passes_over_what_it_cannot_read(tmp_path: Path) -> None:
+    prefix = str(tmp_path)
+    none = Answer(f"{ERROR}No dataset found for `c'\n", 1)
+    assert call("scr_index", "-p", prefix, "--add", "c") == none
+    put(prefix, "scr.dataset.1/summary.scr", {"VERSION": 6})
+    damaged = Path(put(prefix, "scr.dataset.2/summary.scr", {}))
+    damaged.write_bytes(DAMAGED)
+    Path(prefix, ".scr", "scr.dataset.4").touch()
+    assert call("scr_index", "-p", prefix, "--add", "c") == none
+    put(prefix, "scr.dataset.3/summary.scr", {"VERSION": 6, "DSET": descriptor(3, "c")})
+    assert call("scr_index", "-p", prefix, "--add", "c").code == 0

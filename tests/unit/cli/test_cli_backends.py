@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from scrjob import cli
 from scrjob._context import RealContext
 from scrjob._process import CommandResult
 from scrjob.errors import CommandError, CommandNotFoundError, FormatError
+from scrjob.formats import kvtree
 from scrjob.testing.fakes import FakeClock
 
 CASES = ["meta_async", "meta_bypass", "meta_flush0", "meta_flush3", "meta_halt"]
@@ -198,7 +200,6 @@ def test_halt_file_that_cannot_be_opened_stops_the_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("seconds", "stops"), [("100", True), ("", False), ("nonsense", False)])
 def test_setting_of_halt_seconds(tmp_path: Path, seconds: str, stops: bool) -> None:
-    from scrjob.formats import kvtree
 
     (tmp_path / ".scr").mkdir()
     content = {"ExitBefore": 1795333900}
@@ -239,7 +240,10 @@ def test_unknown_names_are_attribute_errors() -> None:
     "module", ["scr_flush_file", "scr_nodes_file", "scr_halt_cntl", "scr_index", "scr_retries_halt"]
 )
 def test_commands_start_light(module: str) -> None:
-    code = f"import sys, scrjob.commands.{module}; print(*sys.modules)"
+    code = (
+        "import sys; before = set(sys.modules)\n"  # a tracer of the tests may have brought its own
+        f"import scrjob.commands.{module}; print(*set(sys.modules) - before)"
+    )
     heavy = {
         "subprocess",
         "argparse",
@@ -251,4 +255,14 @@ def test_commands_start_light(module: str) -> None:
         "socket",
     }
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not heavy & set(done.stdout.split())
+    loaded = set(done.stdout.split())
+    assert f"scrjob.commands.{module}" in loaded
+    assert not heavy & loaded
+
+
+def test_an_executable_needs_no_context(tmp_path: Path) -> None:
+    tools = sysconfig.get_path("scripts")
+    assert cli.SCRNodesFile(str(tmp_path), bin_dir=tools).last_num_nodes() is None
+    (tmp_path / ".scr").mkdir()
+    kvtree.write(str(tmp_path / ".scr" / "nodes.scr"), kvtree.KVTree.of({"NODES": 3}))
+    assert cli.SCRNodesFile(str(tmp_path), bin_dir=tools).last_num_nodes() == 3
