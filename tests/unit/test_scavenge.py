@@ -381,5 +381,5 @@ def test_summary_that_is_not_true_any_more(world):
 def test_prefix_that_cannot_be_written_is_one_error(world, function):
     world = world("xor_4")
     world.hidden.write_bytes(b"a file where the directory should be")
-    with pytest.raises(ScavengeError, match="scr.dataset.1"):
+    with pytest.raises(ScavengeError, match=r"scr\.dataset\.1"):
         function(world.jobenv, datapath.NODES, "1", "/x")
