@@ -105,12 +105,25 @@ def receive(
         for file in notice.files:
             trouble.run(os.replace, file.path + PART, file.path)
     arrived = is_whole and trouble.error is None
+    if not arrived:
+        _clear(notice.files, dataset)
     comm.send(arrived, rank, _TAG)
     return arrived, trouble.error
 
 
+def _belongs(path: str, dataset: str) -> bool:
+    return is_below(path, dataset) and ".." not in path.split("/")
+
+
+def _clear(files: Sequence[ProtectedFile], dataset: str) -> None:
+    for file in files:
+        if _belongs(file.path, dataset):
+            with contextlib.suppress(OSError):
+                os.unlink(file.path + PART)
+
+
 def _create(path: str, dataset: str) -> int:
-    if not is_below(path, dataset) or ".." in path.split("/"):
+    if not _belongs(path, dataset):
         raise FormatError(f"{path!r} is no place in {dataset!r}")
     make_dirs(os.path.dirname(path), DIRECTORY_MODE)
     return create_new(path + PART)
