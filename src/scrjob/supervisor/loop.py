@@ -194,7 +194,7 @@ class Loop:
         return [node for node in self._nodes if node not in bad]
 
     def _needed(self) -> int:
-        """Return how many nodes a run needs; the order of sources is documented in docs/nodes.md."""
+        """Return how many nodes a run needs; the order of sources is told in docs/howto/run.md."""
         if self._settings.min_nodes:
             return self._settings.min_nodes
         ran = [run for run in self._runs() if run["nodes"]]
