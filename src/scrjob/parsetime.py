@@ -116,16 +116,12 @@ def _iso(found: re.Match[str], zone: Optional[tzinfo]) -> int:
 
 def _named(text: str, zone: Optional[tzinfo]) -> Optional[int]:
     """Dates with a month's name, by dateutil; refused unless day, month and year are all given."""
-    import warnings  # noqa: PLC0415 - as below
-
     from dateutil import parser  # noqa: PLC0415 - slow to import, rarely used
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # dateutil warns of zones that it does not know
-            # What the text does not say comes from the default: two tell whether anything is missing.
-            first, second = (parser.parse(text, default=default) for default in _DEFAULTS)
-    except (ValueError, ArithmeticError, TypeError, IndexError, AttributeError, Warning):
+        # What the text does not say comes from the default: two tell whether anything is missing.
+        first, second = (parser.parse(text, default=default) for default in _DEFAULTS)
+    except (ValueError, ArithmeticError, TypeError, IndexError, AttributeError):
         return None
     if first != second:
         return None

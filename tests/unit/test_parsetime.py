@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import warnings
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -39,6 +38,7 @@ FORMS = [
     ("15:30", "2026-11-22 15:30:00"),
     ("10:00:30", "2026-11-22 10:00:30"),
     ("10:00", "2026-11-23 10:00:00"),
+    ("11:59:59", "2026-11-22 11:59:59"),
     ("12/11", "2026-12-11 00:00:00"),
     ("11/22", "2026-11-22 00:00:00"),
     ("11/21", "2027-11-21 00:00:00"),
@@ -107,13 +107,6 @@ def test_a_leap_day_over_a_century():
 def test_a_time_that_no_clock_has():
     with pytest.raises(ValueError, match="No such time"):
         parsetime("10:00", now=1e30)
-
-
-def test_an_unknown_zone_is_refused_whatever_the_programs_warning_filter():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(ValueError, match="Unsupported"):
-            parsetime("jan 15 2027 8:00 xyz", now=0)
 
 
 def test_now_and_the_zone_are_the_machines_by_default():

@@ -154,6 +154,17 @@ def test_syslog_gets_data_with_its_head():
     assert sent == ['user=alice, jobid=42, prefix=/p?, event=X, note="100%s", name="n\ufffd"\n']
 
 
+def test_syslog_as_scr_uses_it(monkeypatch):
+    import syslog
+
+    calls = []
+    monkeypatch.setattr(syslog, "openlog", lambda *how: calls.append(how))
+    monkeypatch.setattr(syslog, "syslog", lambda *what: calls.append(what))
+    scrlog.SyslogWriter(user="u", jobid="1", prefix="/p").event("X")
+    text = "user=u, jobid=1, prefix=/p, event=X\n"
+    assert calls == [("SCR", 0, syslog.LOG_LOCAL7), (syslog.LOG_INFO, text)]
+
+
 class Context:
     hostname = "vm"
     clock = Clock()
