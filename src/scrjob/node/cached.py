@@ -8,10 +8,9 @@ import os
 import sys
 from typing import Any, Sequence
 
-from scrjob.errors import FormatError
-from scrjob.formats import cindex, kvtree
-
-CACHE_INDEX = "cindex.scrinfo"
+from scrjob._fsio import check_private_dir
+from scrjob.errors import FormatError, UnsafePathError
+from scrjob.formats import cindex, kvtree, paths
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,10 +22,11 @@ def main(argv: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     for directory in argv:
         try:
-            tree = kvtree.read(os.path.join(directory, CACHE_INDEX))
+            check_private_dir(directory, uid=os.geteuid())
+            tree = kvtree.read(os.path.join(directory, paths.CINDEX_NAME))
         except FileNotFoundError:
             continue
-        except (OSError, FormatError) as error:
+        except (UnsafePathError, OSError, FormatError) as error:
             sys.stderr.write(f"{error}\n")
             code = 1
             continue

@@ -17,7 +17,8 @@ import os
 import re
 from typing import Callable, Iterable, NamedTuple, Optional
 
-from scrjob.errors import FormatError, ScrError
+from scrjob._fsio import check_private_dir
+from scrjob.errors import FormatError, ScrError, UnsafePathError
 from scrjob.formats import cindex, filemap, kvtree, paths
 from scrjob.formats.filemap import FileMeta, FileStat
 from scrjob.node._transfer import CrcMismatchError, copy_file
@@ -160,10 +161,12 @@ class _Copier:
         """Return where the cache index says that the dataset is; None, and an error, if it does not."""
         tree = kvtree.KVTree()
         try:
+            # In a shared place somebody else could have made it, to have files of his taken for ours.
+            check_private_dir(cntldir, uid=os.geteuid())
             tree = kvtree.read(os.path.join(cntldir, paths.CINDEX_NAME))
         except FileNotFoundError:
             pass  # nothing was ever cached here
-        except (FormatError, OSError) as error:
+        except (UnsafePathError, FormatError, OSError) as error:
             self._error(f"Failed to read cache index: {error}")
         entry = cindex.datasets(tree).get(self.dataset_id)
         if entry is None or entry.path is None:
