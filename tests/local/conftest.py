@@ -24,7 +24,7 @@ def namespaces() -> None:
 @pytest.fixture(scope="module")
 def held(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldAllocation]:
     """One allocation of 4 nodes for the tests of a module; they leave all nodes up."""
-    with allocation(4, cwd=tmp_path_factory.mktemp("job dir")) as here:
+    with allocation(4, cwd=tmp_path_factory.mktemp("job 'dir: 1")) as here:
         yield here
 
 

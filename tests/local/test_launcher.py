@@ -130,6 +130,7 @@ def test_odd_environment_passes(on: Steps, mpi: str, head: str) -> None:
     value = "a 'b'\nc=\":\" \udcff"
     on.launcher.bind(system_context({**on.here.environ, "ODD": value}))
     text = head + "\nif rank == 3: open('odd', 'wb').write(os.environb[b'ODD'])"
+    text += "\nassert not [name for name in os.environ if name.startswith('SLURM')]"
     assert on.run(mpi, text) == 0
     assert (on.directory / "odd").read_bytes() == os.fsencode(value)
 
@@ -231,7 +232,8 @@ def test_a_signal_to_the_step_reaches_the_ranks(on: Steps) -> None:
     assert on.wait(proc) == 5
 
 
-def test_streams_are_the_users_own(on: Steps) -> None:
+@either
+def test_streams_are_the_users_own(on: Steps, mpi: str, head: str) -> None:
     """Lesson A19: output is live, and stdin goes to rank 0."""
     code = (
         "import sys; from scrjob.launchers.local import LocalLauncher as L; launcher = L();"
@@ -239,7 +241,7 @@ def test_streams_are_the_users_own(on: Steps) -> None:
     )
     script = "read x; echo $SCR_LOCAL_RANK:$x; read y; echo err >&2; echo $y"
     user = on.here.start(
-        [sys.executable, "-c", code, "-n", "2", "-N2", "--mpi", "none", "sh", "-c", script],
+        [sys.executable, "-c", code, "-n", "2", "-N2", "--mpi", mpi, "sh", "-c", script],
         stdin=-1,
     )
     assert user.stdin is not None

@@ -10,7 +10,7 @@ import ctypes
 import fcntl
 import os
 import signal
-from typing import Mapping, Optional, Sequence
+from typing import Callable, Mapping, Optional, Sequence
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -83,6 +83,7 @@ def spawn(
     new_session: bool = False,
     umask: Optional[int] = None,
     death_signal: Optional[int] = None,
+    before: Optional[Callable[[], None]] = None,
 ) -> int:
     """Start a program in a child process and return its process id.
 
@@ -97,6 +98,7 @@ def spawn(
         new_session: make it the leader of a session of its own.
         umask: its file mode mask; None for ours.
         death_signal: signal that it gets when we die.
+        before: called in the new process just before it becomes the program.
 
     Raises:
         OSError: the directory or the program is not there or cannot be used; names it.
@@ -119,6 +121,8 @@ def spawn(
                 os.chdir(cwd)
             if death_signal is not None:
                 die_with_parent(death_signal, parent)
+            if before is not None:
+                before()
             what = argv[0]
             os.execvpe(what, list(argv), dict(env))  # noqa: S606 - no shell is the point
         except OSError as error:

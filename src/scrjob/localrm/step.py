@@ -7,7 +7,6 @@ is over soon after a rank failed or a node died, and nothing of it is left then.
 
 from __future__ import annotations
 
-import errno
 import os
 import selectors
 import signal
@@ -18,7 +17,6 @@ from scrjob.errors import ScrError
 from scrjob.localrm import _proc, _start, steps
 from scrjob.localrm._linux import (
     EXIT_CANNOT_EXECUTE,
-    EXIT_NOT_FOUND,
     adopt_orphans,
     exit_code,
     spawn,
@@ -31,6 +29,8 @@ RANK_FAILURE_GRACE_S = 1.0  # for the other ranks to end after one has failed
 TERM_GRACE_S = 1.0  # from TERM to KILL for plain ranks
 LOOK_EVERY_S = 0.5  # at the ranks' records
 KEEPERS_GONE_LIMIT_S = 2.0
+RANK = "SCR_LOCAL_RANK"
+SIZE = "SCR_LOCAL_SIZE"
 EXIT_NODE_DIED = 128 + signal.SIGKILL
 
 MPI_DEFAULTS = {
@@ -122,9 +122,8 @@ class _Step:
         if self.patience is None or self.patience.left() > deadline.left():
             self.patience = deadline
 
-    def _turn(self) -> None:
+    def _turn(self, limit: float = LOOK_EVERY_S) -> None:
         """Wait for something to happen, and deal with it."""
-        limit = LOOK_EVERY_S
         if self.patience is not None:
             limit = min(limit, self.patience.left())
         for key, _ in self.selector.select(limit):
@@ -149,9 +148,9 @@ class _MpiStep(_Step):
         argv = [
             plan.mpiexec or "",
             *("-localhost", "127.0.0.1"),
-            *("-launcher", "ssh", "-launcher-exec", os.path.join(self.step, "agent")),
+            *("-launcher", "slurm", "-launcher-exec", os.path.join(self.step, "agent")),
             *("-hosts", hosts, "-n", str(len(plan.nodes))),
-            *_start.command(plan.python, "rank", self.step),
+            *_start.command(plan.python, "rank", self.step, "PMI_RANK", "PMI_SIZE"),
         ]
         mpiexec = spawn(
             [os.fsencode(word) for word in argv],
@@ -166,30 +165,28 @@ class _MpiStep(_Step):
                 self._lose_patience(RANK_FAILURE_GRACE_S)
             if self.patience is not None and self.patience.passed():
                 _proc.send_signal(mpiexec, signal.SIGKILL)
-        return self._code(exit_code(status))
+        if not steps.has_failed(self.step):
+            return self._code(exit_code(status))
+        news = Deadline(self.clock, NODE_DEATH_GRACE_S)
+        while self.node_died_at is None and not news.passed():
+            self._turn(news.left())  # the word of a node's death may come after its effect
+        return self._code(EXIT_CANNOT_EXECUTE)
 
 
 class _PlainStep(_Step):
     """Ranks started directly, told who they are by SCR_LOCAL_RANK and SCR_LOCAL_SIZE."""
 
     def run(self) -> int:
-        null = os.open(os.devnull, os.O_RDONLY)
-        argv = [os.fsdecode(word) for word in steps.read_words(self.step)]
+        cwd = os.getcwd()
+        argv = _start.command(self.plan.python, "rank", self.step, RANK, SIZE)
         environ = {os.fsdecode(k): os.fsdecode(v) for k, v in self.environ.items()}
-        environ["SCR_LOCAL_SIZE"] = str(len(self.plan.nodes))
+        environ[SIZE] = str(len(self.plan.nodes))
         self._running: dict[int, RemoteProgram] = {}
         for rank, node in enumerate(self.plan.nodes):
-            program = self.allocation.start(
-                node,
-                argv,
-                environ={**environ, "SCR_LOCAL_RANK": str(rank)},
-                cwd=os.getcwd(),
-                streams=(null if rank else 0, 1, 2),
+            self._running[rank] = self.allocation.start(
+                node, argv, environ={**environ, RANK: str(rank)}, cwd=cwd, streams=(0, 1, 2)
             )
-            self._running[rank] = program
-            self._recorded: set[int] = set()
             self._register(rank)
-        self._failure_code = 0
         killed = False
         while self._running:
             self._turn()
@@ -202,7 +199,7 @@ class _PlainStep(_Step):
             self.patience = Deadline(self.clock, TERM_GRACE_S)
         for program in self._running.values():
             program.close()
-        return self._code(self._failure_code)
+        return self._code(EXIT_CANNOT_EXECUTE if steps.has_failed(self.step) else 0)
 
     def _register(self, rank: int) -> None:
         program = self._running[rank]
@@ -211,21 +208,18 @@ class _PlainStep(_Step):
     def _on_rank(self, rank: int) -> None:
         program = self._running[rank]
         self.selector.unregister(program)
+        known = program.pid
         program.advance()
-        if program.pid and rank not in self._recorded:
-            self._recorded.add(rank)
+        if program.pid and not known:
             steps.record_keeper(self.step, str(rank), program.keeper)
-            steps.record_start(self.step, rank, program.node, program.pid)
         if not program.over:
             self._register(rank)
             return
         del self._running[rank]
-        if program.status is not None:
-            steps.record_end(self.step, rank, program.status, self.clock.monotonic())
-        if program.failure is not None and self.node_died_at is None:
-            _say(f"rank {rank} on {program.node}: {program.failure}")
-            missing = program.start_error == errno.ENOENT
-            self._failure_code = EXIT_NOT_FOUND if missing else EXIT_CANNOT_EXECUTE
+        if program.failure is not None:
+            steps.record_failure(self.step)
+            if self.node_died_at is None:
+                _say(f"rank {rank} on {program.node}: {program.failure}")
         if program.status != 0:
             self._lose_patience(RANK_FAILURE_GRACE_S)
 

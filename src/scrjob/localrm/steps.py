@@ -5,8 +5,9 @@
 
     steps/N/plan.json       what to start where: see Plan
     steps/N/words           program and arguments, each closed by NUL
-    steps/N/agent           what mpiexec runs in place of ssh
+    steps/N/agent           what mpiexec runs in place of srun
     steps/N/starter         "PID START": the process that runs the step
+    steps/N/failure         there if a node could not do its part
     steps/N/keeper.X        "NODE PID START": on a node, looks after what the step started there
     steps/N/rank.R          "NODE PID" (as the node counts), then "WAIT-STATUS SECONDS" when it ended
 
@@ -107,6 +108,16 @@ def read_words(step: str) -> list[bytes]:
 def record_starter(step: str) -> None:
     """Note that this process runs the step."""
     _write(step, "starter", _identity(os.getpid()))
+
+
+def record_failure(step: str) -> None:
+    """Note that a node could not do its part."""
+    _write(step, "failure", b"")
+
+
+def has_failed(step: str) -> bool:
+    """Tell whether a node could not do its part: it died, or could not start what it was to start."""
+    return os.path.exists(os.path.join(step, "failure"))
 
 
 def record_keeper(step: str, name: str, pid: int) -> None:
