@@ -75,7 +75,7 @@ def choose_bindir() -> str:
     return config.SCR_BIN_DIR or sysconfig.get_path("scripts")
 
 
-def runproc(  # noqa: PLR0917 - the published order
+def runproc(
     argv: Argv,
     wait: bool = True,
     getstdout: bool = False,

@@ -114,7 +114,7 @@ class _Recorder:
         """Take one record, without its head; ``when`` in Unix seconds, None for now."""
         raise NotImplementedError
 
-    def event(  # noqa: PLR0917 - the published order
+    def event(
         self,
         label: str,
         dset: Optional[int] = None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Iterator
 
-from scrjob.commands._scrtool import UNKNOWN, Option, getopt_long, kvtree_error
+from scrjob._getopt import UNKNOWN, Option, getopt_long
+from scrjob.commands._scrtool import kvtree_error
 from scrjob.errors import FormatError
 from scrjob.formats import kvtree
 from scrjob.formats.kvtree import KVTree, as_text

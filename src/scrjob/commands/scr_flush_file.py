@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Optional, Sequence
 
+from scrjob._getopt import UNKNOWN, Option, getopt_long
 from scrjob.cli.scr_flush_file import finish_transfer
-from scrjob.commands._scrtool import UNKNOWN, Option, getopt_long, read_tree, scr_error
+from scrjob.commands._scrtool import read_tree, scr_error
 from scrjob.commands._shared import run_command
 from scrjob.errors import DatasetError
 from scrjob.formats import flush, paths

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Optional, Sequence
 
+from scrjob._getopt import UNKNOWN, Option, getopt_long
 from scrjob.cli.scr_index import Native
-from scrjob.commands._scrtool import UNKNOWN, Option, getopt_long, kvtree_error, scr_error
+from scrjob.commands._scrtool import kvtree_error, scr_error
 from scrjob.commands._shared import run_command
 from scrjob.errors import DatasetError, FormatError, ScrError, UnsupportedVersionError
 from scrjob.formats import index, paths

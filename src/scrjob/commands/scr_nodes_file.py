@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from scrjob.commands._scrtool import Option, getopt_long, read_tree, scr_error
+from scrjob._getopt import Option, getopt_long
+from scrjob.commands._scrtool import read_tree, scr_error
 from scrjob.commands._shared import run_command
 from scrjob.formats import paths
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Optional, Sequence
 
 from scrjob._clock import SystemClock
+from scrjob._getopt import Option, getopt_long
 from scrjob.cli.scr_retries_halt import hit_lines
-from scrjob.commands._scrtool import Option, getopt_long, kvtree_error, scr_error
+from scrjob.commands._scrtool import kvtree_error, scr_error
 from scrjob.commands._shared import run_command
 from scrjob.errors import FormatError
 from scrjob.formats import halt, paths

@@ -19,24 +19,23 @@ import re
 import sys
 from typing import Optional, Sequence
 
+from scrjob._getopt import Option, getopt_long
 from scrjob.errors import UsageError
-from scrjob.node._options import scan_options
 from scrjob.node.copy import DEFAULT_BUFFER_BYTES, PROG, CopyResult, copy_dataset, error_line
 from scrjob.redundancy.paths import parse_relocation
 
-_TAKES_VALUE = {
-    "cntldir": True,
-    "id": True,
-    "prefix": True,
-    "buf": True,
-    "crc": False,
-    "help": False,
-    "relocate": True,
-    "nocrc": False,
-    "resume": False,
-    "json": False,
-}
-_SHORT = {"c": "cntldir", "i": "id", "d": "prefix", "b": "buf", "r": "crc", "h": "help"}
+OPTIONS = (
+    Option("cntldir", "c", takes=True),
+    Option("id", "i", takes=True),
+    Option("prefix", "d", takes=True),
+    Option("buf", "b", takes=True),
+    Option("crc", "r"),
+    Option("help", "h"),
+    Option("relocate", takes=True),
+    Option("nocrc"),
+    Option("resume"),
+    Option("json"),
+)
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kmgtpe]?)b?\s*", re.IGNORECASE)
 _POWERS = " kmgtpe"
 
@@ -48,12 +47,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     given: dict[str, str] = {}
     moves: list[str] = []
 
-    def complain(line: str) -> None:
-        sys.stderr.write(line + "\n")
-
-    for name, value in scan_options(
-        PROG, words, takes_value=_TAKES_VALUE, short=_SHORT, complain=complain
-    ):
+    for name, value in getopt_long(PROG, words, OPTIONS):
         if name == "help":
             return 1
         if name == "relocate":

@@ -7,6 +7,7 @@ line can be started again in the same allocation and continues.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
@@ -84,6 +85,7 @@ class Loop:
         self._nodes = jobenv.job_nodes()
         self._left_at_start = self._time_left()
         self._avoided: list[str] = []
+        self._stop_path = os.path.join(job_state.directory, STOP_FILE)
         self._monitor = Monitor(
             jobenv,
             settings,
@@ -91,7 +93,7 @@ class Loop:
             halt=self._halt,
             gather_stacks=self._gather_stacks,
             say=say,
-            stop_path=os.path.join(job_state.directory, STOP_FILE),
+            stop_path=self._stop_path,
         )
 
     def run(self) -> Outcome:
@@ -219,6 +221,8 @@ class Loop:
         words = self._command.words(self._restart_name(good))
         self._export()
         launcher = self._jobenv.launcher
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._stop_path)  # a request that came too late was about another run
         self._log.event("RUN_START", note=f"run={run['run']}")
         self._state.save(state.LAUNCHING)
         try:

@@ -285,3 +285,23 @@ def test_the_report_accounts_for_the_time(tmp_path: Path) -> None:
     assert time["computing"] == pytest.approx(110, abs=2)
     assert time["checkpointing"] is None
     assert any("lost 40" in line for line in job.told)
+
+
+def stop_file(cluster: Cluster) -> Path:
+    return cluster.prefix / ".scr" / "scrjob.42" / "stop-now"
+
+
+def test_a_request_to_stop_ends_the_step_at_once(tmp_path: Path) -> None:
+    """Lesson A14."""
+    job = Job(tmp_path, [Step(None, at={5: lambda c: stop_file(c).touch()})])
+    assert job.run(SCR_RUNS="3") == 0
+    assert job.causes() == ["halt condition"]
+    assert not stop_file(job.cluster).exists()
+
+
+def test_a_request_to_stop_that_came_too_late_is_forgotten(tmp_path: Path) -> None:
+    job = Job(tmp_path, [Step(5)])
+    stop_file(job.cluster).parent.mkdir(parents=True)
+    stop_file(job.cluster).touch()
+    assert job.run() == 0
+    assert job.causes() == ["success"]
