@@ -36,8 +36,8 @@ with open(name + ".part", "w", encoding="ascii") as file:
 os.rename(name + ".part", name + ".json")
 """
 LONG = """
-import sys, time
-open(sys.argv[1], "w").close()
+import os, sys, time
+open(f"{sys.argv[1]}.{os.uname().nodename}.{os.getpid()}", "w").close()
 time.sleep(600)
 """
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + LONG
@@ -207,13 +207,15 @@ def _long_run(
 ) -> Iterator[tuple[Any, Any, Any, str]]:
     """Yield a step that runs: (launcher, process, jobstep, marker); whatever is left of it is killed."""
     marker = f"scrjob-{uuid.uuid4().hex}"
-    started = world.scratch / marker
     launcher = world.launcher()
-    args = world.args([sys.executable, "-c", code, str(started)], nodes=count)
+    args = world.args([sys.executable, "-c", code, str(world.scratch / marker)], nodes=count)
     process, jobstep = launcher.launch_run(args, world.nodes, [])
     try:
         if wait:
-            observe.eventually(started.exists, "the step has begun")
+            every_rank = f"{marker}.*"
+            observe.eventually(
+                lambda: len(list(world.scratch.glob(every_rank))) == count, "every rank has begun"
+            )
         yield launcher, process, jobstep, marker
     finally:
         for pid in observe.processes_with(marker):
