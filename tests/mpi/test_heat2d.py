@@ -13,6 +13,7 @@ import pytest
 from scrjob import scrlog
 from scrjob.formats import halt, paths
 from scrjob.formats.index import Index
+from worlds import require
 
 pytestmark = pytest.mark.mpi
 
@@ -26,9 +27,7 @@ class Runs:
     """Runs of the example that share prefix and cache."""
 
     def __init__(self, base: Path) -> None:
-        pytest.importorskip("mpi4py", reason="mpi4py is not installed")
-        if not os.path.exists(MPIEXEC):
-            pytest.skip("no mpiexec beside this Python")
+        require("mpi")
         self.base = base
         self.prefix = base / "prefix"
         self.prefix.mkdir()

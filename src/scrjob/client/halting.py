@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Whether the program should stop: rank 0 looks, all ranks are told.
 
-Source: docs/formats/halt.md, "what the library does".
+Source: docs/formats/halt.md, "Who stops when".
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ moved, lost members of redundancy groups are rebuilt, and what was recorded is c
 there. A dataset that cannot be completed is dropped from the cache. An error of the machine (no space,
 no permission) is not a loss: it is raised, and everything stays for a scavenge.
 
-Source: docs/formats/cache.md, "restart in place".
+Source: docs/howto/python-client.md, "Restart in place".
 """
 
 from __future__ import annotations

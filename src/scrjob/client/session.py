@@ -2,7 +2,7 @@
 """One run of a program with checkpoints: the operations of the interface, in the order they may come.
 
 All of them are collective except ``route_file`` and ``config``. What each does to the files of cache and
-prefix, and in which order, is in docs/formats/cache.md, "life of a dataset".
+prefix, and in which order, is in docs/howto/python-client.md, "Life of a dataset".
 """
 
 from __future__ import annotations
