@@ -144,22 +144,3 @@ def _set_streams(streams: Sequence[int]) -> None:
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in streams]
     for number, fd in enumerate(copies):
         os.dup2(fd, number)
-
-
-def exit_code(status: int) -> int:
-    """Return what a shell shows for a wait status: the exit code, or 128+N for signal N."""
-    if os.WIFSIGNALED(status):
-        return 128 + os.WTERMSIG(status)
-    return os.WEXITSTATUS(status)
-
-
-def describe_status(status: int) -> str:
-    """Return ``was killed by signal 9 (SIGKILL)`` or ``ended with exit code 3``."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = "unnamed"
-        return f"was killed by signal {number} ({name})"
-    return f"ended with exit code {os.WEXITSTATUS(status)}"

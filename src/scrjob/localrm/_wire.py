@@ -28,6 +28,7 @@ HEADER = struct.Struct("!4sI")
 FIXED = struct.Struct("!II")
 REQUEST_LIMIT_BYTES = 64 << 20  # more than any kernel takes as arguments and environment
 STREAMS = 3
+CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7): pid, uid, gid
 
 
 class Request(NamedTuple):

@@ -13,12 +13,15 @@ import os
 import select
 import signal
 import sys
-from typing import Mapping, Sequence
+from typing import TYPE_CHECKING, Mapping, Sequence
 
 from scrjob.errors import ScrError
 from scrjob.localrm import steps
 from scrjob.localrm._linux import die_with_parent
-from scrjob.localrm.client import Allocation, RemoteProgram
+from scrjob.localrm.client import Allocation
+
+if TYPE_CHECKING:
+    from scrjob.localrm.remote import RemoteProgram
 
 PROXY_FAILURE_GRACE_MS = 1000
 """How long mpiexec may take to end the step by itself after one proxy ended with a failure."""

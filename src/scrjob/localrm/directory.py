@@ -21,7 +21,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import signal
 from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
 
@@ -154,12 +153,18 @@ def _clear(path: str) -> None:
     for process in process_table().values():
         if process.pid != os.getpid() and has_mark(process.pid, mark):
             send_signal(process.pid, signal.SIGKILL)
+    _remove_tree(path)
+
+
+def _remove_tree(path: str) -> None:
+    import shutil  # noqa: PLC0415 - costs 5 ms that most commands need not pay
+
     shutil.rmtree(path, ignore_errors=True)
 
 
 def remove(path: str) -> None:
     """Remove the directory of an allocation that ended in order."""
-    shutil.rmtree(path, ignore_errors=True)
+    _remove_tree(path)
 
 
 def known(base: str, uid: int) -> list[str]:
@@ -193,7 +198,7 @@ def write_ended(path: str, when: float, why: str) -> None:
 def clear_steps(path: str) -> None:
     """Remove what an allocation that ended out of order kept, except the word of its end."""
     for name in ("nodes", "steps"):
-        shutil.rmtree(os.path.join(path, name), ignore_errors=True)
+        _remove_tree(os.path.join(path, name))
 
 
 def read_ended(path: str) -> Optional[str]:

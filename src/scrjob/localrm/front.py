@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Optional, Seque
 
 from scrjob.errors import ConfigError, UsageError
 from scrjob.localrm import _proc, boot, directory
-from scrjob.localrm._linux import adopt_orphans, describe_status
+from scrjob.localrm._linux import adopt_orphans
+from scrjob.localrm._proc import describe_status
 from scrjob.localrm.manager import Manager, Plan, end_leftovers
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import selectors
 import shutil
 import signal
 import socket
-import struct
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob._clock import Deadline, wait_for
 from scrjob.localrm import _proc, boot, directory
-from scrjob.localrm._linux import describe_status, exit_code, spawn
-from scrjob.localrm._wire import listen
+from scrjob.localrm._linux import spawn
+from scrjob.localrm._proc import describe_status, exit_code
+from scrjob.localrm._wire import CREDENTIALS, listen
 from scrjob.localrm.agent import PING, READY
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ LEFTOVER_GRACE_S = 2.0
 NODE_END_LIMIT_S = 5.0
 
 EXIT_NODES = 69
-_CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7): pid, uid, gid
 _LINE_LIMIT_BYTES = 4096
 _MESSAGE_BYTES = 4096
 
@@ -69,6 +68,7 @@ class _Node:
         self.child = 0
         self.missed = 0
         self.waiting = False
+        self.wanted = False
         self.control: Optional[socket.socket] = None
 
     def public(self) -> dict[str, Any]:
@@ -217,7 +217,7 @@ class Manager:
             return
         try:
             data, ancillary, _, _ = node.control.recvmsg(
-                _MESSAGE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
+                _MESSAGE_BYTES, socket.CMSG_SPACE(CREDENTIALS.size)
             )
         except OSError:
             data, ancillary = b"", []
@@ -227,7 +227,7 @@ class Manager:
             node.reason = os.fsdecode(data[len(boot.ERROR) :])
         else:
             if data == READY:
-                node.pid = _CREDENTIALS.unpack(ancillary[0][2])[0]
+                node.pid = CREDENTIALS.unpack(ancillary[0][2])[0]
                 if self._plan.info.private:
                     node.child = node.pid
             node.missed = 0
@@ -299,9 +299,20 @@ class Manager:
             node.reason = f"first process (pid {node.pid}) {describe_status(status)}"
         if node.state == "dead":  # the socket was quicker; the reason is better now
             node.since = self._clock.now()
-        self._lose(node)
+        if not node.wanted:
+            self._lose(node)
         if not self._plan.info.private:
             self._clear_plain(node)
+        if node.wanted:
+            self._revive(node)
+
+    def _revive(self, node: _Node) -> None:
+        """Boot a dead node, at once or when the last of it is gone."""
+        node.wanted = node.child != 0
+        if node.wanted:
+            node.state = "booting"
+        else:
+            self._boot(node)
 
     def _clear_plain(self, node: _Node) -> None:
         """End what escaped from a plain node whose undertaker was killed, and remove its storage."""
@@ -411,8 +422,8 @@ class Manager:
             node = self._nodes.get(str(request.get("node")))
             if node is None:
                 return {"error": "no such node"}
-            if node.state == "dead" and not node.child:
-                self._boot(node)
+            if node.state == "dead":
+                self._revive(node)
         elif do == "limit":
             seconds = request.get("seconds")
             self._end = None if seconds is None else self._clock.now() + float(seconds)

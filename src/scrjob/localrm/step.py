@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-from typing import Any, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
 from scrjob._clock import Deadline, SystemClock, wait_for
 from scrjob.errors import ScrError
@@ -18,11 +18,14 @@ from scrjob.localrm import _proc, _start, steps
 from scrjob.localrm._linux import (
     EXIT_CANNOT_EXECUTE,
     adopt_orphans,
-    exit_code,
     spawn,
 )
-from scrjob.localrm.client import Allocation, RemoteProgram, read_lines
+from scrjob.localrm._proc import exit_code
+from scrjob.localrm.client import Allocation, read_lines
 from scrjob.localrm.rank import FORWARDED
+
+if TYPE_CHECKING:
+    from scrjob.localrm.remote import RemoteProgram
 
 NODE_DEATH_GRACE_S = 0.7  # for the launcher to end by itself after a node's death
 RANK_FAILURE_GRACE_S = 1.0  # for the other ranks to end after one has failed

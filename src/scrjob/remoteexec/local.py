@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Optional, Sequence
 
 from scrjob.errors import UsageError
 from scrjob.localrm import directory
-from scrjob.localrm.client import Allocation, run_on_nodes
+from scrjob.localrm.client import Allocation
+from scrjob.localrm.remote import run_on_nodes
 from scrjob.remoteexec.remoteexec import RemoteExec, RemoteExecResult
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from scrjob.errors import ConfigError, NotInAllocationError, UsageError
 from scrjob.launchers.local import LocalLauncher, parse
-from scrjob.localrm import _linux, _proc, boot, directory, front, steps
+from scrjob.localrm import _proc, boot, directory, front, steps
 from scrjob.localrm._wire import Request, decode_request, encode_request, receive_request
 
 
@@ -197,8 +197,8 @@ def test_process_table_knows_us() -> None:
     ],
 )
 def test_wait_statuses(status: int, code: int, text: str) -> None:
-    assert _linux.exit_code(status) == code
-    assert _linux.describe_status(status).startswith(text)
+    assert _proc.exit_code(status) == code
+    assert _proc.describe_status(status).startswith(text)
 
 
 def test_storage_directories(tmp_path: Path) -> None:
