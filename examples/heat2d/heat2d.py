@@ -148,6 +148,16 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the program; returns its exit code."""
     options = parse(argv)
+    try:
+        return simulate(options)
+    except scr.ScrError as error:  # the same on all ranks, so all of them end here
+        if MPI.COMM_WORLD.rank == 0:
+            print(f"heat2d: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def simulate(options: argparse.Namespace) -> int:
+    """Compute from the newest checkpoint to the end; returns the exit code."""
     scr.init(MPI.COMM_WORLD)
     plate = Plate(MPI.COMM_WORLD, options.size)
     step = restart(plate)

@@ -258,3 +258,39 @@ def test_a_full_cache_costs_the_checkpoint_not_the_run(tmp_path: Path, namespace
         no_parity = most_for(2, 3, size * 4 // 5)  # files fit, redundancy of half the size does not
         assert job.run("123", 3, 2, 1, "--bytes", no_parity, **base) == lost
         assert job.run("123", 3, 2, 1, **base) == Report("ckpt.1", True, [True])
+
+
+GARBAGE = """
+import os, sys
+for path, size in zip(sys.argv[1::2], sys.argv[2::2]):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(os.urandom(int(size)))
+"""
+
+
+def test_what_a_rebuild_that_was_killed_has_left_is_not_taken_for_data(job: Job):
+    job.run("1234", 4, 1, 1)
+    before = job.snapshot("node2")
+    job.here.wipe("node2")
+    directory = f"{job.cache}/scr.dataset.1"
+    left: list[str] = []
+    for number in range(2):
+        name = f"ckpt.1/rank_1.{number}.dat"
+        left += [f"{directory}/rank_1.{number}.dat", str(len(client_program.content(name, 5000)))]
+    left += [f"{directory}/.scr/reddesc.er.1.xor.grp_1_of_1.mem_2_of_4.redset.part", "999"]
+    assert job.here.on("node2", [sys.executable, "-c", GARBAGE, *left]).returncode == 0
+    assert job.run("1234", 4, 2, 0) == Report("ckpt.1", True, [])
+    assert job.snapshot("node2") == before
+
+
+def test_a_damaged_redundancy_file_counts_as_lost(job: Job):
+    job.run("1234", 4, 1, 1)
+    before = job.snapshot("node3")
+    hidden = f"{job.cache}/scr.dataset.1/.scr"
+    names = [path for path in before if path.startswith(f"{hidden}/redd") and ".xor." in path]
+    assert len(names) == 2
+    left = [word for path in names for word in (path, "50")]
+    assert job.here.on("node3", [sys.executable, "-c", GARBAGE, *left]).returncode == 0
+    assert job.run("1234", 4, 2, 0) == Report("ckpt.1", True, [])
+    assert job.snapshot("node3") == before

@@ -10,9 +10,9 @@ import os
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
 import threadcomm
-
 from scrjob import scrlog
 from scrjob._context import RealContext
+from scrjob.client import setup
 from scrjob.client.session import Session
 from scrjob.client.settings import ProgramConfig
 from scrjob.formats import flush, halt, kvtree, paths
@@ -95,7 +95,10 @@ class ClientWorld:
             set_by_program = ProgramConfig()
             for text in config:
                 set_by_program.change(text)
-            session = Session(comm, self.context(host, **settings), set_by_program)
+            context = self.context(host, **settings)
+            core = setup.start(comm, context, set_by_program, os.getcwd())
+            assert core is not None
+            session = Session(core, context)
             answer = program(session, Rank(comm, self))
             session.finalize()
             return answer

@@ -102,14 +102,7 @@ def init(comm: Optional[Communicator] = None, *, context: Optional[Context] = No
         from mpi4py import MPI  # noqa: PLC0415 - starts MPI
 
         comm = MPI.COMM_WORLD
-    if context.environ.get("SCR_ENABLE", "").strip() == "0":
-        from scrjob.client.off import Off  # noqa: PLC0415 - then nothing else is needed
-
-        _State.session = Off(comm, _State.program)
-    else:
-        from scrjob.client.session import Session  # noqa: PLC0415 - NumPy, 70 ms
-
-        _State.session = Session(comm, context, _State.program)
+    _State.session = _start(comm, context)
 
 
 def finalize() -> None:
@@ -315,6 +308,18 @@ def restart() -> Iterator[Dataset]:
         raise
     finally:
         found.valid = complete_restart(found.valid)
+
+
+def _start(comm: Communicator, context: Context) -> Union[Session, Off]:
+    from scrjob.client.off import Off  # noqa: PLC0415 - not before it is needed
+
+    if context.environ.get("SCR_ENABLE", "").strip() == "0":
+        return Off(comm, _State.program)  # no file is touched
+    from scrjob.client import setup  # noqa: PLC0415 - NumPy, 70 ms
+    from scrjob.client.session import Session  # noqa: PLC0415 - as above
+
+    core = setup.start(comm, context, _State.program, os.getcwd())
+    return Off(comm, _State.program) if core is None else Session(core, context)
 
 
 def _session(call: str) -> Union[Session, Off]:

@@ -43,17 +43,29 @@ class Cache:
         A node that has none, or a damaged one, adds nothing: its files are found through the others'.
         """
         found: dict[int, CachedDataset] = {}
-        tree = self._read_own() if self._team.is_leader else KVTree()
-        for other in self._team.comm.allgather(tree):
-            self.current = self.current or cindex.current(other)
-            for number, entry in cindex.datasets(other).items():
-                if entry.path is None or not self._places.owns(entry.path):
-                    logger.warning(
-                        "dataset %d in cache: %r is no place of ours", number, entry.path
-                    )
-                elif number not in found or not _is_complete(found[number]):
+        own = self._own_datasets() if self._team.is_leader else {}
+        for others, current in self._team.comm.allgather((own, self.current)):
+            self.current = self.current or current
+            for number, entry in others.items():
+                if number not in found or _version(entry) > _version(found[number]):
                     found[number] = entry
         self.datasets = dict(sorted(found.items()))
+        with self._team.together("deleting what is left of other runs"):
+            for number, entry in own.items():
+                # A node that was away may hold an older dataset under a number that was used again.
+                if _version(entry)[1] != _version(found[number])[1]:
+                    _delete(entry.path or "")
+
+    def _own_datasets(self) -> dict[int, CachedDataset]:
+        tree = self._read_own()
+        self.current = cindex.current(tree)
+        found = {}
+        for number, entry in cindex.datasets(tree).items():
+            if entry.path is None or not self._places.owns(entry.path):
+                logger.warning("dataset %d in cache: %r is no place of ours", number, entry.path)
+            else:
+                found[number] = entry
+        return found
 
     def _read_own(self) -> KVTree:
         try:
@@ -120,8 +132,10 @@ def is_checkpoint(entry: CachedDataset) -> bool:
     return entry.details is not None and entry.details.is_ckpt and bool(entry.details.complete)
 
 
-def _is_complete(entry: CachedDataset) -> bool:
-    return entry.details is not None and bool(entry.details.complete)
+def _version(entry: CachedDataset) -> tuple[bool, int]:
+    """Return what tells two datasets of one number apart: complete before open, then the newer."""
+    details = entry.details
+    return (False, 0) if details is None else (bool(details.complete), details.created_us or 0)
 
 
 def _delete(path: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 import numpy as np
 
-from scrjob.client import ring
+from scrjob.client import layout, ring
 from scrjob.client.team import EXPECTED, FirstError
 from scrjob.errors import FormatError
 from scrjob.redundancy.attributes import apply_attributes
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from scrjob.formats.redset_header import ProtectedFile
 
 _TAG = 72
-PART = ".part"
 DIRECTORY_MODE = 0o700
 
 
@@ -83,11 +82,15 @@ def receive(
     notice: _Notice = comm.recv(source=rank, tag=_TAG)
     buffer = np.empty(max(1, piece_bytes), dtype=np.uint8)
     trouble = FirstError()
-    for file in notice.files:
+    parts = [
+        os.path.join(layout.hidden(dataset), f"move.{comm.rank}.{number}")
+        for number in range(len(notice.files))
+    ]
+    for file, part in zip(notice.files, parts):
         fd = -1
         if trouble.error is None:
             try:
-                fd = _create(file.path, dataset)
+                fd = _create(part, file.path, dataset)
             except EXPECTED as error:
                 trouble.error = error
         try:
@@ -102,28 +105,20 @@ def receive(
                 os.close(fd)
     is_whole: bool = comm.recv(source=rank, tag=_TAG)
     if is_whole:
-        for file in notice.files:
-            trouble.run(os.replace, file.path + PART, file.path)
+        for file, part in zip(notice.files, parts):
+            trouble.run(os.replace, part, file.path)
     arrived = is_whole and trouble.error is None
     if not arrived:
-        _clear(notice.files, dataset)
+        for part in parts:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
     comm.send(arrived, rank, _TAG)
     return arrived, trouble.error
 
 
-def _belongs(path: str, dataset: str) -> bool:
-    return is_below(path, dataset) and ".." not in path.split("/")
-
-
-def _clear(files: Sequence[ProtectedFile], dataset: str) -> None:
-    for file in files:
-        if _belongs(file.path, dataset):
-            with contextlib.suppress(OSError):
-                os.unlink(file.path + PART)
-
-
-def _create(path: str, dataset: str) -> int:
-    if not _belongs(path, dataset):
+def _create(part: str, path: str, dataset: str) -> int:
+    """Return a new file under a temporary name, which no file of the program can have."""
+    if not is_below(path, dataset) or ".." in path.split("/"):
         raise FormatError(f"{path!r} is no place in {dataset!r}")
-    make_dirs(os.path.dirname(path), DIRECTORY_MODE)
-    return create_new(path + PART)
+    make_dirs(os.path.dirname(part), DIRECTORY_MODE)
+    return create_new(part)

@@ -21,9 +21,8 @@ from scrjob.errors import DatasetError, UsageError
 from scrjob.formats import filemap, halt, kvtree
 
 if TYPE_CHECKING:
+    from scrjob.client.core import Core
     from scrjob.client.opened import Output
-    from scrjob.client.settings import ProgramConfig
-    from scrjob.client.team import Communicator
     from scrjob.formats.cindex import CachedDataset
     from scrjob.protocols import Context
 
@@ -34,16 +33,14 @@ class Session:
     """What ``init`` makes and ``finalize`` ends.
 
     Args:
-        comm: all ranks of the program.
-        context: the outside world; its host name is the failure domain.
-        program: what the program has set by ``config``.
+        core: the client's parts, as ``setup.start`` makes them.
+        context: the outside world.
 
     Raises:
         ScrError: on all ranks.
     """
 
-    def __init__(self, comm: Communicator, context: Context, program: ProgramConfig) -> None:
-        core = setup.start(comm, context, program, os.getcwd())
+    def __init__(self, core: Core, context: Context) -> None:
         self._core = core
         self._stacks: Optional[IO[str]] = None
         stack_dir = context.environ.get("SCR_STACK_DIR")

@@ -25,6 +25,7 @@ JOB_ID_VARIABLES = (
 )
 DEFAULT_JOB_ID = "defjobid"  # what the C library uses outside of an allocation
 SCHEMES = ("SINGLE", "XOR")
+MESSAGE_LIMIT_BYTES = 1 << 30  # MPI counts in 32 bits
 
 
 class Settings(NamedTuple):
@@ -43,6 +44,7 @@ class Settings(NamedTuple):
     cache_size: int
     cache_bypass: bool
     cache_purge: bool
+    enable: bool
     copy_type: str
     set_size: int
     rules: CheckpointRules
@@ -92,6 +94,7 @@ def read_settings(context: Context, prefix: str) -> Settings:
         cache_size=param.get_int("SCR_CACHE_SIZE", 1),
         cache_bypass=param.get_bool("SCR_CACHE_BYPASS"),
         cache_purge=param.get_bool("SCR_CACHE_PURGE"),
+        enable=param.get_bool("SCR_ENABLE"),
         copy_type=_copy_type(param),
         set_size=param.get_int("SCR_SET_SIZE"),
         rules=CheckpointRules(
@@ -102,7 +105,7 @@ def read_settings(context: Context, prefix: str) -> Settings:
         halt_seconds=param.get_int("SCR_HALT_SECONDS"),
         halt_exit=param.get_bool("SCR_HALT_EXIT"),
         end_time=_end_time(context.environ),
-        mpi_buf_size=_positive(param, "SCR_MPI_BUF_SIZE"),
+        mpi_buf_size=min(_positive(param, "SCR_MPI_BUF_SIZE"), MESSAGE_LIMIT_BYTES),
         file_buf_size=_positive(param, "SCR_FILE_BUF_SIZE"),
         copy_metadata=param.get_bool("SCR_COPY_METADATA"),
         distribute=param.get_bool("SCR_DISTRIBUTE"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from scrjob.client import scheme
 from scrjob.client.cache import Cache
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 PROBE = ".probe"
 
 
-def start(comm: Communicator, context: Context, program: ProgramConfig, cwd: str) -> Core:
-    """Make the client's parts. Collective.
+def start(comm: Communicator, context: Context, program: ProgramConfig, cwd: str) -> Optional[Core]:
+    """Make the client's parts; None if a file switches SCR off. Collective.
 
     Raises:
         ScrError: on all ranks: a setting is wrong, a directory cannot be made or must not be used.
@@ -41,6 +41,9 @@ def start(comm: Communicator, context: Context, program: ProgramConfig, cwd: str
         return read_settings(context, prefix)
 
     settings: Settings = team.on_first("reading the settings", read)
+    if not settings.enable:
+        team.close()
+        return None
     log = EventLog()
     if team.is_first:
         log = open_log(

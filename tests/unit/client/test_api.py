@@ -172,3 +172,12 @@ def test_the_stacks_are_armed_only_when_asked_for_and_a_failure_is_not_the_progr
     start(SCR_STACK_DIR=str(world.base / "no"))
     scr.finalize()
     assert "cannot prepare for stack traces" in caplog.text
+
+
+def test_switched_off_in_a_file(start, world: ClientWorld):
+    with open(f"{world.prefix}/.scrconf", "w", encoding="ascii") as file:
+        file.write("SCR_ENABLE=0\n")
+    start()
+    assert not scr.need_checkpoint()
+    scr.finalize()
+    assert not os.path.exists(world.shm)

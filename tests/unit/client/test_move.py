@@ -41,7 +41,7 @@ def kept(files) -> bool:
 
 
 def parts(tmp_path) -> list[str]:
-    return [name for name in os.listdir(tmp_path) if name.endswith(move.PART)]
+    return os.listdir(tmp_path / ".scr") if (tmp_path / ".scr").exists() else []
 
 
 def test_a_file_that_does_not_belong_there_is_not_taken(tmp_path, files):
@@ -74,7 +74,7 @@ def test_a_file_that_got_shorter_is_not_taken(tmp_path, files):
 
 
 def test_a_receiver_that_cannot_write_says_so_and_the_files_stay(tmp_path, files):
-    os.mkdir(f"{files[1].path}{move.PART}")
+    (tmp_path / ".scr" / "move.1.1").mkdir(parents=True)
     sent, (arrived, error) = exchange(files, str(tmp_path))
     assert (sent, arrived) == (False, False)
     assert isinstance(error, OSError)

@@ -349,3 +349,28 @@ def test_a_bypass_checkpoint_restarts_from_the_prefix_files(world: ClientWorld):
     assert "FETCH_START" not in world.log()
     os.unlink(f"{world.prefix}/ckpt.2/rank_0.dat")
     assert world.run(read_back, SCR_CACHE_SIZE="2") == ["ckpt.1"] * 2
+
+
+def test_the_newest_of_several_datasets_with_one_number_is_the_one(world: ClientWorld):
+    """A node that was away comes back with an older dataset under a number that was used again."""
+    from scrjob.client.cache import Cache
+    from scrjob.client.layout import Layout
+    from scrjob.client.team import Team
+    from scrjob.formats import dataset
+    from scrjob.formats.kvtree import KVTree
+    from threadcomm import ThreadComm, run_all
+
+    def program(comm: ThreadComm) -> list[object]:
+        places = Layout(f"{world.base}/{comm.rank}", f"{world.base}/{comm.rank}")
+        path = places.dataset(4)
+        os.makedirs(path)
+        created, complete = ((7, True), (9, True), (11, None))[comm.rank]
+        details = dataset.Descriptor(4, "x", is_ckpt=True, created_us=created, complete=complete)
+        tree = KVTree()
+        cindex.put_dataset(tree, 4, path=path, is_bypass=False, descriptor=dataset.build(details))
+        kvtree.write(places.cindex, tree)
+        cache = Cache(Team(comm, f"n{comm.rank}"), places)
+        cache.load()
+        return [cache.datasets[4].details.created_us, os.path.exists(path)]
+
+    assert run_all(3, program) == [[9, False], [9, True], [9, False]]
