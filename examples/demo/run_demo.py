@@ -114,7 +114,7 @@ def outside(directory: str) -> dict[str, float]:
     call(
         [os.path.join(BIN, "scr_local"), "alloc", "-N", str(NODES), "--", *inner],
         environment(settings),
-        prefix,
+        directory,  # shared with the nodes, which else have a /tmp of their own
     )
     phases["job"] = time.time() - start
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
@@ -16,6 +17,7 @@ from scrjob import scrlog
 from scrjob._clock import SystemClock
 from scrjob._context import RealContext
 from scrjob._process import SubprocessRunner
+from scrjob.formats import flush, kvtree, paths
 from scrjob.launchers.local import LocalLauncher
 from scrjob.testing.local import HeldAllocation, allocation
 
@@ -267,6 +269,36 @@ for path, size in zip(sys.argv[1::2], sys.argv[2::2]):
     with open(path, "wb") as file:
         file.write(os.urandom(int(size)))
 """
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_again_and_again_at_any_moment_never_costs_a_protected_checkpoint(
+    job: Job,
+):
+    """Also while the restart is at work. It is always the same node: two would be too many."""
+    rng = random.Random(20)
+    protected = 0
+    argv = ["-N", "4", "-n", "8", sys.executable, PROGRAM, "0", "999"]
+    settings = {"SCR_CACHE_SIZE": "1"}
+    for _ in range(8):
+        launcher = LocalLauncher()
+        environ = job.environ(**settings)
+        launcher.bind(RealContext(environ, SubprocessRunner(), SystemClock(), "test"))
+        process, step = launcher.launch_run(argv, ["node1", "node2", "node3", "node4"])
+        try:
+            SystemClock().sleep(rng.uniform(1.0, 5.0))
+            assert launcher.wait_run(process, 0) == (False, None), "the program ended by itself"
+            job.here.fail("node3")
+            launcher.wait_run(process, LIMIT_S)
+        finally:
+            launcher.kill_run(step)
+        job.here.wait_state("node3", "dead")
+        job.here.revive("node3")
+        newest = flush.latest(kvtree.read(paths.flush_file(str(job.prefix)))) or 0
+        assert newest >= protected
+        protected = newest
+    assert protected > 3
+    assert job.run("1234", 8, 0, 0, **settings) == Report(f"ckpt.{protected}", True, [])
 
 
 def test_what_a_rebuild_that_was_killed_has_left_is_not_taken_for_data(job: Job):

@@ -3,8 +3,9 @@
 
     client_program.py FIRST COUNT [--bytes N] [--old-bytes N] [--fail RANK] [--report PATH]
 
-Writes checkpoints ckpt.FIRST, ckpt.FIRST+1, ...; rank 0 reports as JSON where it restarted and which
-writes were good. Files differ in number and size from rank to rank; the last rank has none.
+Writes checkpoints ckpt.FIRST, ckpt.FIRST+1, ...; FIRST 0 goes on after the one that it restarted from.
+Rank 0 reports as JSON where it restarted and which writes were good. Files differ in number and size
+from rank to rank; the last rank has none.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ def main() -> int:
                     if file.read() != content(name, options.old_bytes):
                         print(f"rank {comm.rank}: {name} is wrong", file=sys.stderr)
                         old.valid = False
+    if found is not None and not old.valid:
+        print(f"restart from {found} failed", flush=True)
+    if options.first == 0:
+        options.first = 1 if found is None else int(found.rpartition(".")[2]) + 1
+        if comm.rank == 0:
+            print(f"restart: {options.first - 1}", flush=True)
     good = []
     for number in range(options.first, options.first + options.count):
         with scr.checkpoint(f"ckpt.{number}") as new:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The demonstration does what it says, in the time that it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worlds import require
+
+pytestmark = [pytest.mark.local, pytest.mark.mpi, pytest.mark.slow]
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo" / "run_demo.py"
+LIMIT_S = 60.0
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    require("namespaces")
+    require("mpi")
+    directory = tmp_path / "demo"
+    done = subprocess.run(
+        [sys.executable, str(DEMO), "--directory", str(directory)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=2 * LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    phases = json.loads((directory / "phases.json").read_text())
+    assert phases["total"] < LIMIT_S
+    assert phases["death_to_control"] < 3
+    assert phases["control_to_relaunch"] < 2
+    assert "bit for bit" in done.stdout
+    assert "rebuilt in cache" in done.stdout
+    assert "heat.160" in done.stdout  # scr_index --list
+    assert "avoiding node2" in done.stderr
+
+
+def test_it_says_what_did_not_happen(tmp_path: Path) -> None:
+    directory = tmp_path / "a file"
+    directory.write_text("in the way")
+    done = subprocess.run(
+        [sys.executable, str(DEMO), "--directory", str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("demo: ")
+    assert done.stderr.count("\n") == 1
