@@ -8,7 +8,6 @@ tests never run.
 from __future__ import annotations
 
 import os
-import sys
 import tarfile
 from pathlib import Path
 from typing import Callable
@@ -17,7 +16,8 @@ import pytest
 
 pytest.register_assert_rewrite("scrjob.testing")
 
-from worlds import WORLDS, in_ci  # noqa: E402 - after the line above, for it imports scrjob.testing
+from archives import unpack  # noqa: E402 - after the line above, as the next one
+from worlds import WORLDS, in_ci  # noqa: E402 - imports scrjob.testing
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 FOREIGN_PREFIXES = (
@@ -61,16 +61,8 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if case not in unpacked:
             base = tmp_path_factory.mktemp("golden")
             with tarfile.open(GOLDEN / f"{case}.tar.xz") as archive:
-                extract(archive, base)
+                unpack(archive, base)
             unpacked[case] = base / case
         return unpacked[case]
 
     return get
-
-
-def extract(archive: tarfile.TarFile, target: Path) -> None:
-    """Unpack a trusted archive with modes and times as recorded, on every Python version."""
-    if sys.version_info >= (3, 12):
-        archive.extractall(target, filter="fully_trusted")
-    else:
-        archive.extractall(target)

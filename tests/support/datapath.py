@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 import tarfile
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Sequence, Tuple
 
+from archives import unpack
 from scrjob.redundancy.paths import Relocation
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class Case(NamedTuple):
     def unpack(self, archive: str, target: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         with tarfile.open(self.home / f"{archive}.tar") as file:
-            trusted = {"filter": "fully_trusted"} if sys.version_info >= (3, 12) else {}
-            file.extractall(target, **trusted)
+            unpack(file, target)
         return target
 
     def node(self, node: str, scratch: Path) -> Tuple[Path, Path]:
