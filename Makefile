@@ -42,7 +42,7 @@ quick: venv
 	@tools/quick_suites.sh
 
 suite: venv packages
-	$(PYTEST) -q --cov --cov-report=term:skip-covered
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 bench: venv
 	$(BIN)/python -m benchmarks

@@ -20,6 +20,6 @@ for version in $(printf '%s\n' "$oldest" "$newest" | uniq); do
     fi
     tools/setup.sh venv ".venv-$version" "$version" test
     echo "quick: unit, property, contract and command tests on Python $version"
-    ".venv-$version/bin/python" -m pytest -q -m "not slow" -p no:cacheprovider \
+    ".venv-$version/bin/python" -m pytest -m "not slow" -p no:cacheprovider \
         tests/unit tests/property tests/contract tests/commands
 done
