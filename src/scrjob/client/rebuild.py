@@ -48,6 +48,14 @@ class _Work(NamedTuple):
     piece_bytes: int
 
 
+class _Restored(NamedTuple):
+    """A member after the work of its group: what to record of it, its own error, what is to be named."""
+
+    header: Optional[Header]
+    error: Optional[Exception] = None
+    writer: Optional[RedsetWriter] = None
+
+
 def read_header(path: str) -> Header:
     """Return the header of a redundancy file that is as long as it should be.
 
@@ -113,12 +121,21 @@ def make_whole(team: Team, place: Place, piece_bytes: int) -> None:
     lost = _lost([group is None for group in told], groups)
     group = groups[team.rank]
     comm = team.comm.Split(group.number, group.members.index(team.rank))
+    done = _Restored(held)
     try:
         work = _Work(comm, group, place, piece_bytes)
-        header, error = _restore(work, held, lost.get(group.number))
-        team.agree("rebuilding lost files", error)
+        if group.number in lost:
+            done = _restore(work, held, lost[group.number])
+        # Only when all members have given what they should is it data: no redundancy file before that.
+        team.agree("rebuilding lost files", done.error)
+        with team.together("finishing rebuilt files"):
+            if done.writer is not None:
+                done.writer.commit()
     finally:
+        if done.writer is not None:
+            done.writer.close()
         comm.Free()
+    header = done.header
     assert header is not None  # noqa: S101 - else agree has raised
     if lost:
         write_copies(team, place, header)
@@ -153,24 +170,20 @@ def _lost(is_lost: Sequence[bool], groups: dict[int, GroupOf]) -> dict[int, int]
     return lost
 
 
-def _restore(
-    work: _Work, held: Optional[Header], missing: Optional[int]
-) -> tuple[Optional[Header], Optional[Exception]]:
-    """Restore the group's lost member, if any; returns this rank's header and its own error."""
-    if missing is None:
-        return held, None
+def _restore(work: _Work, held: Optional[Header], missing: int) -> _Restored:
+    """Restore the group's lost member. Collective in the group."""
     headers: list[Optional[Header]] = work.comm.allgather(held)
     known = [header for header in headers if header is not None]
     members: dict[int, Member] = {}
     for header in known:
         members = {**header.members, **members}
     if sorted(members) != list(range(len(work.group.members))):
-        return None, UnrecoverableError("no surviving header describes the lost member")
+        error = UnrecoverableError("no surviving header describes the lost member")
+        return _Restored(held, error)
     if held is not None:
-        return held, _give(work, held, missing)
+        return _Restored(held, _give(work, held, missing))
     ordered = [members[i] for i in sorted(members)]
-    header = header_of(ordered, missing, known[0].chunk_bytes or 0)
-    return header, _take(work, header)
+    return _take(work, header_of(ordered, missing, known[0].chunk_bytes or 0))
 
 
 def _give(work: _Work, header: Header, missing: int) -> Optional[Exception]:
@@ -198,8 +211,8 @@ def _give(work: _Work, header: Header, missing: int) -> Optional[Exception]:
     return trouble.error or own_error
 
 
-def _take(work: _Work, header: Header) -> Optional[Exception]:
-    """Write the lost member's files, and its redundancy file, which gets its name when all is written."""
+def _take(work: _Work, header: Header) -> _Restored:
+    """Write the lost member's files, and its redundancy file under a temporary name."""
     own = work.comm.rank
     chunk = header.chunk_bytes or 0
     member = own_member(header)
@@ -227,10 +240,7 @@ def _take(work: _Work, header: Header) -> Optional[Exception]:
         trouble.error = trouble.error or own_error
         trouble.run(data.close)
     trouble.run(_put_attributes_back, member)
-    if parity is not None:
-        trouble.run(parity.commit)
-        parity.close()
-    return trouble.error
+    return _Restored(header, trouble.error, parity)
 
 
 def _check_places(member: Member, place: Place) -> None:
