@@ -322,3 +322,42 @@ def test_bad_calls_get_one_line(world: World, words: list[str], code: int, messa
     assert message in done.stderr.splitlines()[-1]
     assert done.stdout == ""
     assert not (world.base / "local").exists() or world.directories() == []
+
+
+def test_closed_streams_do_not_become_something_else(world: World) -> None:
+    words = [*SCR_LOCAL, "alloc", "-N1", "--", "readlink", "/proc/self/fd/0"]
+    done = world.call(
+        "alloc", "-N1", "--", "sh", "-c", 'exec <&-; exec "$@"', "sh", *words, timeout=30
+    )
+    assert done.stdout == "/dev/null\n"
+
+
+def test_an_interactive_shell_ends_with_the_allocation(world: World) -> None:
+    """It ignores TERM, so it gets HUP; and the terminal works as without us."""
+    pid, terminal = os.forkpty()
+    if pid == 0:
+        os.chdir(world.base)
+        os.execve(
+            sys.executable,
+            [*SCR_LOCAL, "alloc", "-N1", "-t", "60"],
+            {**world.environ, "SHELL": "/bin/sh", "PS1": "$ "},
+        )
+    said = b""
+
+    def wait_for_text(text: bytes) -> None:
+        nonlocal said
+        while text not in said:
+            said += os.read(terminal, 4096)
+        said = said.partition(text)[2]
+
+    wait_for_text(b"$ ")
+    os.write(terminal, b"tty -s && echo term''inal; sleep 99\n")
+    wait_for_text(b"terminal")
+    os.write(terminal, b"\x03")
+    wait_for_text(b"$ ")
+    os.write(terminal, " ".join([*SCR_LOCAL, "limit", "0.001"]).encode() + b"\n")
+    wait_for_text(b"the time limit is reached")
+    _, code = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.WEXITSTATUS(code) in {129, 0}
+    assert world.nothing_runs()

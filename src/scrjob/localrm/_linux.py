@@ -139,6 +139,15 @@ def spawn(
     return child
 
 
+def fill_streams() -> None:
+    """Open /dev/null in the place of a closed stdin, stdout or stderr, which some other file would take."""
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:  # noqa: PLR2004 - the standard streams
+            os.close(fd)
+            return
+
+
 def _set_streams(streams: Sequence[int]) -> None:
     """Make ``streams`` descriptors 0, 1, 2, whatever their numbers are."""
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in streams]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob._clock import SystemClock, wait_for
 from scrjob.errors import NotInAllocationError, ScrError, UsageError
@@ -142,14 +142,11 @@ class Allocation:
                 return node
         raise UsageError(f"no node {name!r}; the nodes are {', '.join(self.info.nodes)}")
 
-    def watch(self) -> socket.socket:
-        """Return a socket that gives one JSON line with all nodes, then one for each node that changes.
-
-        It closes when the manager dies.
-        """
+    def watch(self) -> NodeNews:
+        """Return the news of this allocation's nodes."""
         connection = self._connect()
         connection.sendall(b'{"do": "watch"}\n')
-        return connection
+        return NodeNews(connection)
 
     def start(
         self,
@@ -255,15 +252,30 @@ def _umask() -> int:
     return mask
 
 
-def read_lines(connection: socket.socket) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects that wait on a watching socket; EOFError when the manager is gone."""
-    try:
-        data = connection.recv(1 << 20, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return
-    except OSError:
-        data = b""
-    if not data:
-        raise EOFError
-    for line in data.splitlines():
-        yield json.loads(line)
+class NodeNews:
+    """What happens to the nodes, as it happens; wait for ``fileno``, then ``read``."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._rest = b""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._connection.fileno()
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return what came: first one object with all ``nodes``, then one for each node that changes.
+
+        Raises:
+            EOFError: the manager is gone.
+        """
+        try:
+            data = self._connection.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            raise EOFError
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [json.loads(line) for line in lines]

@@ -150,9 +150,15 @@ def is_alive(path: str) -> bool:
 def _clear(path: str) -> None:
     """Remove what a dead allocation left: marked processes, then the directory."""
     mark = os.fsencode(f"{DIR_VARIABLE}={path}")
-    for process in process_table().values():
-        if process.pid != os.getpid() and has_mark(process.pid, mark):
-            send_signal(process.pid, signal.SIGKILL)
+    table = process_table()
+    ours = {os.getpid()}  # and those above us: a shell that was left over may be the user's own
+    above = table.get(os.getppid())
+    while above is not None and above.pid not in ours:
+        ours.add(above.pid)
+        above = table.get(above.ppid)
+    for pid in table.keys() - ours:
+        if has_mark(pid, mark):
+            send_signal(pid, signal.SIGKILL)
     _remove_tree(path)
 
 

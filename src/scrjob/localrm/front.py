@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Optional, Seque
 
 from scrjob.errors import ConfigError, UsageError
 from scrjob.localrm import _proc, boot, directory
-from scrjob.localrm._linux import adopt_orphans
+from scrjob.localrm._linux import adopt_orphans, fill_streams
 from scrjob.localrm._proc import describe_status
 from scrjob.localrm.manager import Manager, Plan, end_leftovers
 
@@ -118,6 +118,7 @@ def allocate(wish: Wish, context: Context, say: Callable[[str], None]) -> int:
     storage = storage_directories(wish.storage, environ)
     if not re.fullmatch(_SIZE, wish.storage_size or "1"):
         raise UsageError(f"{wish.storage_size!r} is no size for storage: e.g. 64m or 10%")
+    fill_streams()
     adopt_orphans()
     private = wish.namespaces
     if private:
@@ -306,7 +307,8 @@ class _Front:
         clock = self._context.clock
         directory.write_ended(self._plan.path, clock.now(), why)
         self._say(f"{why}; the nodes died with it; ending the command")
-        end_leftovers(os.getpid(), set(), clock=clock, grace_s=LOST_GRACE_S)
+        number = signal.SIGHUP if self._plan.interactive else signal.SIGTERM
+        end_leftovers(os.getpid(), set(), clock=clock, grace_s=LOST_GRACE_S, number=number)
         directory.clear_steps(self._plan.path)
         return EXIT_LOST
 

@@ -177,6 +177,13 @@ class Manager:
     # --- nodes -----------------------------------------------------------------------------
 
     def _boot(self, node: _Node) -> None:
+        try:
+            self._try_to_boot(node)
+        except OSError as error:  # no more processes or descriptors
+            node.reason = str(error)
+            self._lose(node)
+
+    def _try_to_boot(self, node: _Node) -> None:
         plan = self._plan
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -194,6 +201,7 @@ class Manager:
         node.pid = node.missed = 0
         node.waiting = False
         node.control = ours
+        self._selector.register(ours, selectors.EVENT_READ, lambda _, node=node: self._hear(node))
         with listen(self._directory, directory.socket_name(node.name)) as server, theirs:
             node.child = boot.start(
                 spec,
@@ -210,7 +218,6 @@ class Manager:
             node.child = 0
         with contextlib.suppress(OSError):  # its own message, or its end, says more
             ours.send(boot.GO)
-        self._selector.register(ours, selectors.EVENT_READ, lambda _, node=node: self._hear(node))
 
     def _hear(self, node: _Node) -> None:
         if node.control is None:
@@ -426,7 +433,9 @@ class Manager:
                 self._revive(node)
         elif do == "limit":
             seconds = request.get("seconds")
-            self._end = None if seconds is None else self._clock.now() + float(seconds)
+            if seconds is not None and not isinstance(seconds, (int, float)):
+                return {"error": "no number of seconds"}
+            self._end = None if seconds is None else self._clock.now() + seconds
         elif do != "status":
             return {"error": "unknown request"}
         return self._status()
@@ -479,8 +488,15 @@ def signal_command(command: int, number: int) -> None:
             _proc.send_signal(process.pid, number)
 
 
-def end_leftovers(root: int, spared: set[int], *, clock: Clock, grace_s: float) -> None:
-    """End all below ``root`` except the trees of ``spared``: TERM, a grace, KILL."""
+def end_leftovers(
+    root: int,
+    spared: set[int],
+    *,
+    clock: Clock,
+    grace_s: float,
+    number: int = signal.SIGTERM,
+) -> None:
+    """End all below ``root`` except the trees of ``spared``: a signal, a grace, KILL."""
 
     def left() -> list[_proc.ProcessInfo]:
         table = _proc.process_table()
@@ -489,10 +505,12 @@ def end_leftovers(root: int, spared: set[int], *, clock: Clock, grace_s: float) 
             kept.update(p.pid for p in _proc.descendants(pid, table))
         return [p for p in _proc.descendants(root, table) if p.pid not in kept]
 
+    def none_can_end() -> bool:
+        return all(process.state in _proc.STOPPED_STATES for process in left())
+
     for process in left():
-        _proc.send_signal(process.pid, signal.SIGTERM)
-    if wait_for(lambda: not left(), clock=clock, limit_s=grace_s):
-        return
+        _proc.send_signal(process.pid, number)
+    wait_for(none_can_end, clock=clock, limit_s=grace_s)
 
     def killed() -> bool:
         remaining = left()

@@ -18,10 +18,11 @@ from scrjob.localrm import _proc, _start, steps
 from scrjob.localrm._linux import (
     EXIT_CANNOT_EXECUTE,
     adopt_orphans,
+    fill_streams,
     spawn,
 )
 from scrjob.localrm._proc import exit_code
-from scrjob.localrm.client import Allocation, read_lines
+from scrjob.localrm.client import Allocation
 from scrjob.localrm.rank import FORWARDED
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def main(args: Sequence[str], environ: Mapping[bytes, bytes]) -> int:
         environ: environment of the ranks.
     """
     step = args[0]
+    fill_streams()
     adopt_orphans()
     steps.record_starter(step)
     plan = steps.read_plan(step)
@@ -106,7 +108,7 @@ class _Step:
     def _on_news(self, news: Any) -> None:
         mine = {node for node, _ in self.plan.hosts}
         try:
-            for line in read_lines(news):
+            for line in news.read():
                 for node in line.get("nodes", [line]):
                     if node["name"] in mine and node["state"] == "dead":
                         self._node_died(f"{node['name']} died: {node['reason']}")
