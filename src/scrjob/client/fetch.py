@@ -12,7 +12,7 @@ from scrjob.client import layout
 from scrjob.client.dataset import encode_sets
 from scrjob.client.files import copy
 from scrjob.client.team import EXPECTED
-from scrjob.errors import DatasetError, FormatError, ScrError
+from scrjob.errors import FormatError, ScrError
 from scrjob.formats import dataset, filemap, kvtree, paths
 from scrjob.formats.filemap import FileMeta, FileStat
 from scrjob.formats.flush import CACHE, FLUSHING, PFS
@@ -136,10 +136,10 @@ def _record(core: Core, entry: CachedDataset, found: Candidate) -> None:
 
 def _load(core: Core, found: Candidate, stored: Stored) -> tuple[Optional[CachedDataset], str]:
     """Copy the files to cache and encode them; (None, why) if the dataset in the prefix is damaged."""
-    is_bypass = core.settings.fetch_bypass
+    names = core.team.comm.scatter(stored.files if core.team.is_first else None)
+    is_bypass = core.settings.fetch_bypass or _clash(core, names)
     entry = core.cache.put(found.id, stored.descriptor, is_bypass=is_bypass)
     core.cache.make_directories(entry.path or "", fresh=True)
-    names = core.team.comm.scatter(stored.files if core.team.is_first else None)
     why = ""
     files: dict[str, FileMeta] = {}
     error: Optional[Exception] = None
@@ -169,6 +169,13 @@ def _load(core: Core, found: Candidate, stored: Stored) -> tuple[Optional[Cached
     return entry, ""
 
 
+def _clash(core: Core, names: list[str]) -> bool:
+    """Tell whether some node would get two files of one base name: such a dataset is read in place."""
+    everyone = core.team.node.gather([os.path.basename(name) for name in names])
+    together = [name for part in everyone or [] for name in part]
+    return not core.team.all_true(len(together) == len(set(together)))
+
+
 def _check_sources(core: Core, names: list[str]) -> tuple[list[str], str]:
     """Return where this rank's files are in the prefix, and what is wrong with the first bad one."""
     guard = PrefixGuard(core.settings.prefix)
@@ -191,8 +198,6 @@ def _take(core: Core, entry: CachedDataset, sources: list[str]) -> dict[str, Fil
     for source in sources:
         directory, name = os.path.split(source)
         target = source if entry.is_bypass else os.path.join(entry.path or "", name)
-        if target in files:
-            raise DatasetError(f"{source}: another file of this dataset is called {name!r}")
         recorded = FileStat.from_os(os.stat(source))
         if target != source:
             copy(

@@ -22,6 +22,7 @@ from scrjob.formats.dataset import Descriptor
 if TYPE_CHECKING:
     from scrjob.client.core import Core
     from scrjob.formats.cindex import CachedDataset
+    from scrjob.formats.kvtree import KVTree
 
 logger = logging.getLogger(__name__)
 
@@ -114,12 +115,7 @@ def finish(core: Core, output: Output, valid: bool) -> bool:
         _log_transfer(core, "WRITE", output, details)
         encode_sets(core, entry, output.paths)
         core.cache.put(entry.id, descriptor, is_bypass=entry.is_bypass)
-        core.team.on_first(
-            "updating the flush file",
-            lambda: core.prefix.change_flush(
-                lambda tree: flush.put_dataset(tree, entry.id, descriptor)
-            ),
-        )
+        core.team.on_first("updating the flush file", lambda: _list(core, entry.id, descriptor))
         good = True
     except ScrError as error:  # agreed: the same on all ranks
         if core.team.is_first:
@@ -134,6 +130,14 @@ def finish(core: Core, output: Output, valid: bool) -> bool:
     )
     _log_transfer(core, kind, output, details)
     return good
+
+
+def _list(core: Core, dataset_id: int, descriptor: KVTree) -> None:
+    """Add a dataset to the flush file. A full prefix does not undo what is safe in cache."""
+    try:
+        core.prefix.change_flush(lambda tree: flush.put_dataset(tree, dataset_id, descriptor))
+    except OSError as error:
+        logger.warning("dataset %d is cached, but not in the flush file: %s", dataset_id, error)
 
 
 def _settle_shared(core: Core, output: Output) -> None:

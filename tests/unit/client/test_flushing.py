@@ -140,3 +140,22 @@ def test_any_buffer_size_copies_the_same(world: ClientWorld, size):
     world.run(lambda s, r: write(s, r, "ckpt.1"), SCR_FLUSH="1", SCR_FILE_BUF_SIZE=size)
     shutil.rmtree(world.shm)
     assert world.run(read_back, SCR_FILE_BUF_SIZE=size) == ["ckpt.1"] * 2
+
+
+def test_a_flush_file_that_cannot_be_written_does_not_cost_the_cached_checkpoint(
+    world: ClientWorld, caplog
+):
+    def program(session: Session, rank: Rank) -> list[bool]:
+        write(session, rank, "ckpt.1")
+        rank.comm.barrier()
+        if rank.number == 0:
+            os.unlink(paths.flush_file(world.prefix))
+            os.mkdir(paths.flush_file(world.prefix))
+        rank.comm.barrier()
+        return [write(session, rank, "ckpt.2"), write(session, rank, "ckpt.3")]
+
+    assert world.run(program) == [[True, True]] * 2
+    assert "is cached, but not in the flush file" in caplog.text
+    os.rmdir(paths.flush_file(world.prefix))
+    assert world.run(read_back) == ["ckpt.3"] * 2
+    assert world.flush()[3].name == "ckpt.3"

@@ -374,3 +374,23 @@ def test_the_newest_of_several_datasets_with_one_number_is_the_one(world: Client
         return [cache.datasets[4].details.created_us, os.path.exists(path)]
 
     assert run_all(3, program) == [[9, False], [9, True], [9, False]]
+
+
+def test_files_of_one_base_name_are_read_where_they_are(world: ClientWorld):
+    def writes(session: Session, rank: Rank) -> bool:
+        session.start_output("ckpt.1", is_ckpt=True, is_output=False)
+        with open(session.route_file(f"{world.prefix}/c/{rank.number}/state"), "wb") as file:
+            file.write(b"%d" % rank.number)
+        return session.complete_output(True)
+
+    def reads(session: Session, rank: Rank) -> bytes:
+        assert session.have_restart() == "ckpt.1" == session.start_restart()
+        with open(session.route_file(f"{world.prefix}/c/{rank.number}/state"), "rb") as file:
+            content = file.read()
+        session.complete_restart(True)
+        return content
+
+    assert world.run(writes, SCR_CACHE_BYPASS="1") == [True, True]
+    shutil.rmtree(world.shm)
+    assert world.run(reads) == [b"0", b"1"]
+    assert cindex.datasets(world.cindex())[1].is_bypass
