@@ -137,6 +137,7 @@ def save_datasets(
     log: Any,
     say: Say,
     detail: Optional[Say] = None,
+    nodes: Optional[Sequence[str]] = None,
 ) -> Postrun:
     """Bring home what only exists in cache; never raises for a dataset that cannot be saved.
 
@@ -146,11 +147,12 @@ def save_datasets(
         log: an SCRLog, or None.
         say: is told each step.
         detail: is told the steps of each scavenge; default: ``say``.
+        nodes: all nodes of the job; default: asked now.
 
     Raises:
         NotInAllocationError: no nodes are known.
     """
-    nodes = jobenv.node_list() or jobenv.resmgr.job_nodes() or []
+    nodes = list(nodes or jobenv.node_list() or jobenv.resmgr.job_nodes() or ())
     if not nodes:
         raise NotInAllocationError(
             "the nodes of the job are not known: run inside an allocation, or set SCR_NODELIST"
@@ -161,7 +163,10 @@ def save_datasets(
     say(f"downnodes: {sorted(down)}")
     say(f"upnodes:   {up}")
     if up:
-        refill_flush_file(jobenv, up)
+        try:
+            refill_flush_file(jobenv, up)
+        except (ScrError, OSError) as error:  # it only adds to what the flush file says
+            logger.warning("the flush file is used as it is: %s", error)
     saver = _Saver(jobenv, up, log, say, detail or say)
     failed_output = saver.outputs()
     saver.checkpoints(failed_output)

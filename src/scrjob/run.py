@@ -106,7 +106,7 @@ def _supervise(
             pending = _pending(job_state)
             try:
                 outcome = pending or loop.run()
-            except ScrError as error:
+            except Exception as error:  # a plugin's fault, or ours, must not cost the data
                 say(f"error: {error}")
                 _finish(jobenv, loop, job_state, _failed(error), log, say)
                 raise
@@ -123,10 +123,10 @@ def _pending(job_state: state.JobState) -> Optional[Outcome]:
     return None
 
 
-def _failed(error: ScrError) -> Outcome:
+def _failed(error: Exception) -> Outcome:
     from scrjob.supervisor.loop import Outcome  # noqa: PLC0415 - loaded by now
 
-    return Outcome(error.exit_code, str(error))
+    return Outcome(error.exit_code if isinstance(error, ScrError) else 1, str(error))
 
 
 def _finish(
@@ -138,7 +138,7 @@ def _finish(
     say: Callable[[str], None],
 ) -> int:
     """Save the data, take back our halt condition, report; returns the exit code."""
-    from scrjob.postrun import save_datasets  # noqa: PLC0415 - at the end only
+    from scrjob.postrun import Postrun, save_datasets  # noqa: PLC0415 - at the end only
     from scrjob.supervisor.report import make_report, report_lines  # noqa: PLC0415 - same
 
     job_state.data["outcome"] = outcome._asdict()
@@ -146,7 +146,12 @@ def _finish(
     say(f"{outcome.why}; saving what is in cache")
     clock = jobenv.context.clock
     began = clock.monotonic()
-    saved = save_datasets(jobenv, loop.nodes_to_leave_alone(), log, logger.debug)
+    try:
+        down = loop.nodes_to_leave_alone()
+        saved = save_datasets(jobenv, down, log, logger.debug, nodes=loop.nodes())
+    except (ScrError, OSError) as error:
+        say(f"what is in cache could not be saved: {error}")
+        saved = Postrun((), newest_safe=False)
     for row in saved.datasets:
         say(f"{row.kind} {row.name} (dataset {row.dataset_id}): {row.how}")
     code = outcome.code

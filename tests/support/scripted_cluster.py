@@ -57,9 +57,11 @@ class Cluster(ResourceManager):
         self.environs: list[Mapping[str, str]] = []
         self.kills = 0
         self.orphans: list[str] = []
+        self.orphan_environs: list[Mapping[str, str]] = []
         self.uses_avoided = False
         self.signals = SignalWatch()
         self.own_storage = True
+        self.failing: dict[str, Exception] = {}
         self.wanted: Optional[int] = None
 
     # the resource manager
@@ -70,13 +72,20 @@ class Cluster(ResourceManager):
         return list(self.nodes)
 
     def down_nodes(self) -> Any:
+        self.answer("down_nodes")
         return dict(self.down)
 
     def end_time(self) -> int:
+        self.answer("end_time")
         return self.end
 
     def private_storage(self) -> bool:
         return self.own_storage
+
+    def answer(self, question: str) -> None:
+        """Raise what the script wants this question to fail with."""
+        if question in self.failing:
+            raise self.failing[question]
 
     # deeds of a script
     def kill_node(self, node: str) -> None:
@@ -137,6 +146,7 @@ class Exec(RemoteExec):
         return None
 
     def rexec(self, argv: Any, nodes: Any, jobenv: Any) -> RemoteExecResult:
+        self._cluster.answer("rexec")
         result = RemoteExecResult(argv, nodes)
         for node in nodes:
             if node in self._cluster.silent:
@@ -156,6 +166,7 @@ class Launcher(JobLauncher):
 
     def launch_run(self, args: Any, nodes: Any = None, down_nodes: Any = None) -> Any:
         cluster = self._cluster
+        cluster.answer("launch_run")
         cluster.launches.append((list(args), nodes, down_nodes))
         cluster.environs.append(self.context.environ)
         if not cluster.steps:
@@ -200,4 +211,5 @@ class Launcher(JobLauncher):
 
     def end_orphan(self, record: str) -> bool:
         self._cluster.orphans.append(record)
+        self._cluster.orphan_environs.append(self.context.environ)
         return True

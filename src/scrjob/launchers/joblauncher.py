@@ -85,7 +85,12 @@ class JobLauncher(Plugin):
             wait_for(gone, clock=clock, limit_s=KILL_LIMIT_S)
 
     def exit_status(self, proc: Any) -> Optional[ExitStatus]:
-        """Return how the application ended, as well as the launcher can tell; None while it runs."""
+        """Return how the application ended, as well as the launcher can tell; None while it runs.
+
+        None after the end means: what ``wait_run`` says about success is all that is known.
+        """
+        if not hasattr(proc, "poll"):
+            return None  # an object of the launcher's own: only its ``wait_run`` knows
         code = proc.poll()
         return None if code is None else ExitStatus.from_returncode(code)
 
@@ -112,7 +117,8 @@ class JobLauncher(Plugin):
     def end_orphan(self, record: str) -> bool:
         """End a step that a dead supervisor left behind; True if one was ended.
 
-        ``record`` is what ``step_record`` returned for it.
+        ``record`` is what ``step_record`` returned for it; "" if the supervisor died before it was
+        written: then any step of the job of ``context.environ`` (SCR_JOB_ID, SCR_PREFIX) is meant.
         """
         del record
         return False

@@ -96,7 +96,7 @@ def write_halt_reason(jobenv: JobEnvironment, reason: str) -> None:
 
     try:
         halt.update(_path(jobenv, "halt.scr"), change)
-    except OSError as error:
+    except (OSError, FormatError) as error:
         logger.warning("the halt file cannot be written: %s", error)
 
 

@@ -83,7 +83,8 @@ class Loop:
         self._say = say
         self._clock = jobenv.context.clock
         self._nodes = jobenv.job_nodes()
-        self._left_at_start = self._time_left()
+        self._end = END_UNKNOWN
+        self._left_when_known = self._time_left()
         self._avoided: list[str] = []
         self._stop_path = os.path.join(job_state.directory, STOP_FILE)
         self._monitor = Monitor(
@@ -118,16 +119,27 @@ class Loop:
             f"continuing job {data['job_id']}: a supervisor was lost in phase {self._state.phase!r}"
         )
         last = self._runs()[-1] if self._runs() else None
-        if last is None or last["cause"] is not None:
+        if last is None:
             return None
+        if last["cause"] is not None:
+            return self._decide_again(last) if self._state.phase == state.ENDED else None
         if last["exit_code"] is not None:  # it ended before the eyes of the predecessor
             return self._judge(last, Seen(ExitStatus(last["exit_code"], last["signal"])))
+        self._export()  # an unrecorded step is found by the job that it is of
         if self._jobenv.launcher.end_orphan(last["step"]):
             self._say(f"run {last['run']} was still there without its supervisor: ended it")
         self._close_run(
             last, Verdict(Cause.SUPERVISOR_LOST, ["scr_run died during this run"]), None
         )
         return None
+
+    def _decide_again(self, run: dict[str, Any]) -> Optional[Outcome]:
+        """Draw the conclusion from a judged run that the predecessor did not live to draw."""
+        verdict = Verdict(Cause(run["cause"]), run["evidence"])
+        if verdict.cause is Cause.SUPERVISOR_LOST:
+            return None
+        name = verdict.evidence[0].split()[0] if verdict.cause is Cause.SIGNAL else ""
+        return self._after(run, verdict, Seen(None, signal_name=name))
 
     # -- before a launch --------------------------------------------------------------------
 
@@ -147,8 +159,7 @@ class Loop:
         first = not self._runs()
         self._test_nodes(first)
         left = self._time_left()
-        reserve = self._settings.reserve(self._left_at_start)
-        if left is not None and left <= reserve:
+        if left is not None and left <= self._reserve(left):
             return Outcome(
                 EXIT_REQUEUE, f"{left:.0f} s of the allocation are left, too few for a run"
             )
@@ -158,6 +169,8 @@ class Loop:
             return Outcome(
                 EXIT_FEW_NODES, f"{len(good)} healthy nodes are left, {needed} are needed"
             )
+        if self._signals.first:  # while the nodes were tested
+            return self._signal_outcome(self._signals.first.name)
         return None
 
     def _halted(self) -> Optional[Outcome]:
@@ -199,11 +212,12 @@ class Loop:
         """Return how many nodes a run needs; the order of sources is told in docs/howto/run.md."""
         if self._settings.min_nodes:
             return self._settings.min_nodes
-        ran = [run for run in self._runs() if run["nodes"]]
-        if ran and evidence.written_since(self._jobenv, "nodes.scr", ran[-1]["started"]):
+        launched = [run for run in self._runs() if run["launched"]]
+        if launched and evidence.written_since(self._jobenv, "nodes.scr", launched[-1]["started"]):
             count = self._jobenv.runnode_count()
             if count:
                 return count
+        ran = [run for run in launched if run["nodes"]]
         if ran:
             return max(len(run["nodes"]) for run in ran)
         wanted = self._jobenv.launcher.nodes_wanted(self._command.words(None))
@@ -214,7 +228,7 @@ class Loop:
     def _one_run(self) -> Optional[Outcome]:
         if self._runs() and not self._jobenv.resmgr.private_storage():
             # Nodes without storage of their own: what is in cache would not be found again.
-            save_datasets(self._jobenv, self._bad_names(), self._log, self._say)
+            save_datasets(self._jobenv, self._bad_names(), self._log, self._say, nodes=self._nodes)
         good = self._good_nodes()
         self._avoided = self._bad_names()
         run = self._open_run()
@@ -227,8 +241,24 @@ class Loop:
         self._state.save(state.LAUNCHING)
         try:
             proc, jobstep = launcher.launch_run(words, nodes=good, down_nodes=self._avoided)
-        except CommandError as error:
+        except (CommandError, OSError) as error:
             return self._judge(run, Seen(None), launch_error=str(error))
+        if proc is None:  # as runproc says it, with which launchers of sites start programs
+            return self._judge(run, Seen(None), launch_error="the launcher could not be started")
+        try:
+            seen = self._attend(run, words, good, proc, jobstep)
+        except Exception:
+            # Whatever it was: no step outlives its supervisor, or the next would run beside it.
+            with contextlib.suppress(ScrError, OSError):
+                launcher.kill_run(jobstep)
+            raise
+        return self._judge(run, seen)
+
+    def _attend(
+        self, run: dict[str, Any], words: list[str], good: list[str], proc: Any, jobstep: Any
+    ) -> Seen:
+        """Stay with a launched step until it has ended."""
+        launcher = self._jobenv.launcher
         run["step"] = launcher.step_record(jobstep)
         run["launched"] = self._clock.now()
         self._state.save(state.RUNNING)
@@ -250,10 +280,11 @@ class Loop:
             jobstep,
             used=used,
             progress=progress,
-            reserve_s=self._settings.reserve(self._left_at_start),
+            end_time=self._end_time,
+            reserve=self._reserve,
         )
         used()
-        return self._judge(run, seen)
+        return seen
 
     def _restart_name(self, good: list[str]) -> Optional[str]:
         """Return the checkpoint for the restart command; not asked for when there is none."""
@@ -268,7 +299,6 @@ class Loop:
         found = [str(node) for node in self._jobenv.launcher.step_nodes(jobstep) or ()]
         wrong = sorted(set(found) & set(self._avoided))
         if wrong:
-            self._jobenv.launcher.kill_run(jobstep)
             raise ScrError(
                 f"launcher {self._jobenv.launcher.name} used {', '.join(wrong)}, which it was told "
                 "to avoid; the step was ended"
@@ -313,11 +343,12 @@ class Loop:
 
     def _judge(self, run: dict[str, Any], seen: Seen, launch_error: str = "") -> Optional[Outcome]:
         """Find out why the run ended, write it down, and return an outcome if it was the last."""
-        run["ended"] = self._clock.now()
+        if run["ended"] is None:
+            run["ended"] = self._clock.now()
         if seen.status is not None:
             run["exit_code"], run["signal"] = seen.status
         self._state.save(state.ENDED)
-        failed = seen.status is None or not seen.status.success
+        failed = seen.forced or seen.status is None or not seen.status.success
         if failed and not (seen.signal_name or seen.time_up):
             before = set(self._bad_names())
             self._test_nodes(first=False)
@@ -331,6 +362,7 @@ class Loop:
         verdict = judge(
             StepEnd(
                 status=seen.status,
+                forced=seen.forced,
                 down=down,
                 hang=seen.hang,
                 time_up=seen.time_up,
@@ -369,6 +401,8 @@ class Loop:
         code = run["exit_code"]
         if verdict.cause is Cause.SUCCESS:
             return Outcome(EXIT_SUCCESS, "the program finished")
+        if verdict.cause is Cause.HALT and verdict.evidence[0] in OWN_REASONS:
+            return Outcome(EXIT_REQUEUE, str(verdict))  # asked for by a predecessor that was killed
         if verdict.cause is Cause.HALT:
             forced = seen.stop_asked or code == 0
             return Outcome(EXIT_SUCCESS if forced else code or 1, str(verdict))
@@ -379,20 +413,8 @@ class Loop:
         runs = [r for r in self._runs() if r["cause"] != Cause.SUPERVISOR_LOST.value]
         if self._settings.runs != UNLIMITED and len(runs) >= self._settings.runs:
             return Outcome(code or 1, f"{verdict}; no runs are left")
-        return self._progress(run, verdict)
-
-    def _progress(self, run: dict[str, Any], verdict: Verdict) -> Optional[Outcome]:
-        """Count runs that brought nothing; return an outcome when there were too many."""
         data = self._state.data
-        advanced = run["dataset_after"] > run["dataset_before"]
-        makes_datasets = run["dataset_after"] > 0
-        at_once = run["ended"] - run["started"] < AT_ONCE_S
-        if verdict.cause is Cause.NODE_DOWN:
-            pass  # not the program's doing: neither counted nor forgiven
-        elif not advanced and (makes_datasets or at_once):
-            data["without_progress"] += 1
-        else:
-            data["without_progress"] = 0
+        data["without_progress"] = self._without_progress()
         self._state.save()
         if data["without_progress"] >= PROGRESS_ATTEMPTS:
             return Outcome(
@@ -400,6 +422,18 @@ class Loop:
                 f"{PROGRESS_ATTEMPTS} runs in a row brought no new dataset, last {verdict}",
             )
         return None
+
+    def _without_progress(self) -> int:
+        """Return how many runs in a row, up to the last one, brought no new dataset."""
+        count = 0
+        for run in self._runs():
+            if run["cause"] in (Cause.NODE_DOWN.value, Cause.SUPERVISOR_LOST.value):
+                continue  # not the program's doing: neither counted nor forgiven
+            advanced = run["dataset_after"] > run["dataset_before"]
+            makes_datasets = run["dataset_after"] > 0
+            at_once = run["ended"] - run["started"] < AT_ONCE_S
+            count = count + 1 if not advanced and (makes_datasets or at_once) else 0
+        return count
 
     def _signal_outcome(self, name: str) -> Outcome:
         code = EXIT_INTERRUPTED if name == "SIGINT" else EXIT_REQUEUE
@@ -409,10 +443,24 @@ class Loop:
 
     def _time_left(self) -> Optional[float]:
         """Return the seconds until the allocation ends, None if it has no end or none is known."""
-        end = int(self._jobenv.resmgr.end_time())
+        end = self._end_time()
         if end in (END_UNKNOWN, END_NO_LIMIT):
             return None
         return end - self._clock.now()
+
+    def _end_time(self) -> int:
+        """Return when the allocation ends, asked anew; without an answer what was known before."""
+        try:
+            self._end = int(self._jobenv.resmgr.end_time() or END_UNKNOWN)
+        except ScrError as error:
+            logger.warning("the end of the allocation could not be asked: %s", error)
+        return self._end
+
+    def _reserve(self, left_s: float) -> float:
+        """Return the seconds to keep free at the end of the allocation, of which so many are left."""
+        if self._left_when_known is None:
+            self._left_when_known = left_s
+        return self._settings.reserve(self._left_when_known)
 
     def _export(self) -> None:
         """Give the program what it needs to find the job: id, user, prefix, end of the allocation."""
@@ -420,7 +468,7 @@ class Loop:
             "SCR_JOB_ID": self._jobenv.job_id(),
             "SCR_USER_NAME": self._jobenv.user(),
             "SCR_PREFIX": self._jobenv.dir_prefix(),
-            "SCR_END_TIME": str(int(self._jobenv.resmgr.end_time())),
+            "SCR_END_TIME": str(self._end_time()),
             "SCR_STACK_DIR": self._state.directory,
         }
         self._jobenv.launcher.bind(self._jobenv.context.with_environ(extra))
@@ -442,10 +490,23 @@ class Loop:
 
     def nodes_to_leave_alone(self) -> list[str]:
         """Return the nodes that a scavenge must not wait for."""
-        return self._bad_names()
+        bad = self._state.bad_nodes()
+        try:
+            down = self._jobenv.resmgr.down_nodes()
+        except ScrError as error:
+            logger.warning("the resource manager could not be asked for down nodes: %s", error)
+            down = {}
+        return [node for node in self._nodes if node in bad or node in down]
+
+    def nodes(self) -> list[str]:
+        """Return all nodes of the job, as they were at the start."""
+        return list(self._nodes)
 
     def leave(self) -> None:
         """Take our own halt condition back: it was about this job only."""
-        if self._state.data["own_reason"]:
+        # Not only what the state knows: a killed predecessor may have written the one and not the other.
+        try:
             drop_halt_reasons(self._jobenv, OWN_REASONS)
-            self._state.data["own_reason"] = None
+        except OSError as error:
+            logger.warning("the halt file cannot be written: %s", error)
+        self._state.data["own_reason"] = None

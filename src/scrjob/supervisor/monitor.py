@@ -109,7 +109,8 @@ class Monitor:
         *,
         used: Callable[[], Sequence[str]],
         progress: Optional[ProgressWatch],
-        reserve_s: float,
+        end_time: Callable[[], int],
+        reserve: Callable[[float], float],
     ) -> Seen:
         """Return what ended the step; when this returns it has ended, or could not be ended.
 
@@ -118,10 +119,11 @@ class Monitor:
             jobstep: what the launcher kills.
             used: the nodes on which it runs, as far as known now.
             progress: the hang detector, None for none.
-            reserve_s: seconds before the end of the allocation at which to stop.
+            end_time: when the allocation ends, as ``ResourceManager.end_time``; never fails.
+            reserve: gets the seconds left, and returns how many of them must be kept at the end.
         """
         try:
-            seen = self._watch(proc, jobstep, used, progress, reserve_s)
+            seen = self._watch(proc, jobstep, used, progress, end_time, reserve)
         finally:
             lent = self._terminal.is_lent
             self._terminal.take_back()
@@ -135,7 +137,8 @@ class Monitor:
         jobstep: Any,
         used: Callable[[], Sequence[str]],
         progress: Optional[ProgressWatch],
-        reserve_s: float,
+        end_time: Callable[[], int],
+        reserve: Callable[[float], float],
     ) -> Seen:
         launcher = self._jobenv.launcher
         nodes_due = _Every(self._jobenv, self._jobenv.resmgr.poll_seconds, first=True)
@@ -144,11 +147,15 @@ class Monitor:
         time_due = _Every(self._jobenv, END_TIME_POLL_S, first=True)
         seen = Seen(None)
         grace: Optional[Deadline] = None
-        end_time = END_UNKNOWN
+        end = END_UNKNOWN
         while True:
-            finished, _ = launcher.wait_run(proc, timeout=POLL_S)
+            finished, success = launcher.wait_run(proc, timeout=POLL_S)
             if finished:
-                return seen._replace(status=launcher.exit_status(proc))
+                status = self._status(proc, success)
+                if self._signals.first and not seen.signal_name and not status.success:
+                    # Sent to the step as well, which was faster than we.
+                    seen = seen._replace(signal_name=self._signals.first.name)
+                return seen._replace(status=status)
             self._terminal.tend(proc)
             if self._signals.stop_now():
                 self._say("second interrupt: ending the run now")
@@ -160,16 +167,17 @@ class Monitor:
                 seen = seen._replace(signal_name=name)
                 grace = grace or Deadline(self._jobenv.context.clock, self._settings.halt_grace_s)
             if time_due.due():
-                end_time = self._end_time(end_time)
-            if self._time_is_up(end_time, reserve_s) and not seen.time_up:
+                end = end_time()
+            left = self._left(end)
+            if left is not None and left <= reserve(left) and not seen.time_up:
                 self._say(
-                    f"the allocation ends in {end_time - self._jobenv.context.clock.now():.0f} s: "
+                    f"the allocation ends in {left:.0f} s: "
                     f"asking the program to stop, {self._patience()}"
                 )
                 self._halt("SCRJOB_TIME_LIMIT")
                 seen = seen._replace(time_up=True)
                 grace = grace or Deadline(
-                    self._jobenv.context.clock, min(self._settings.halt_grace_s, reserve_s / 2)
+                    self._jobenv.context.clock, min(self._settings.halt_grace_s, reserve(left) / 2)
                 )
             if grace is not None and grace.passed():
                 self._say("it did not stop in time: ending it")
@@ -200,25 +208,23 @@ class Monitor:
         """End the step as a whole and wait until its launcher is gone, with a limit."""
         launcher = self._jobenv.launcher
         launcher.kill_run(jobstep)
-        finished, _ = launcher.wait_run(proc, timeout=self._settings.settle_s)
+        finished, success = launcher.wait_run(proc, timeout=self._settings.settle_s)
         if not finished:
             self._say(f"the launcher is still there after {self._settings.settle_s:g} s")
         status = (
-            launcher.exit_status(proc) if finished else ExitStatus.from_returncode(-signal.SIGKILL)
+            self._status(proc, success) if finished else ExitStatus.from_returncode(-signal.SIGKILL)
         )
         return seen._replace(status=status, forced=True)
 
-    def _end_time(self, before: int) -> int:
-        try:
-            return int(self._jobenv.resmgr.end_time())
-        except ScrError as error:
-            logger.warning("the end of the allocation could not be asked: %s", error)
-            return before
+    def _status(self, proc: Any, success: Optional[bool]) -> ExitStatus:
+        """Return how a step ended; of a launcher with ``wait_run`` alone only whether it succeeded."""
+        status = self._jobenv.launcher.exit_status(proc)
+        return status if status is not None else ExitStatus(0 if success else 1)
 
-    def _time_is_up(self, end_time: int, reserve_s: float) -> bool:
-        if end_time in (END_UNKNOWN, END_NO_LIMIT):
-            return False
-        return self._jobenv.context.clock.now() >= end_time - reserve_s
+    def _left(self, end: int) -> Optional[float]:
+        if end in (END_UNKNOWN, END_NO_LIMIT):
+            return None
+        return end - self._jobenv.context.clock.now()
 
     def _down(self, used: Sequence[str]) -> list[NodeDown]:
         clock = self._jobenv.context.clock

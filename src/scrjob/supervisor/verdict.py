@@ -15,6 +15,7 @@ class StepEnd(NamedTuple):
 
     Attributes:
         status: how the launcher says it ended; None if that cannot be known.
+        forced: we ended it: then an exit code of 0 is that of a program that was told to go.
         down: used nodes found bad while it ran or after.
         hang: what the watchdog saw, "" nothing.
         time_up: the end of the allocation made us stop it.
@@ -32,6 +33,7 @@ class StepEnd(NamedTuple):
     halt_reason: str = ""
     storage: str = ""
     launch_error: str = ""
+    forced: bool = False
 
 
 class Verdict(NamedTuple):
@@ -52,7 +54,7 @@ def judge(end: StepEnd, finalized: str, time_reasons: Sequence[str]) -> Verdict:
         finalized: the halt reason that a program leaves when it is through (SCR_FINALIZE_CALLED).
         time_reasons: halt reasons that mean the allocation's end.
     """
-    success = end.status is not None and end.status.success
+    success = end.status is not None and end.status.success and not end.forced
     exit_line = _exit_line(end.status)
     if end.launch_error:
         return Verdict(Cause.LAUNCH, [end.launch_error])

@@ -6,37 +6,12 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scripted_cluster import Cluster, Step
+from scripted_job import NODES, Job
 from scrjob.errors import ConfigError, NotInAllocationError, ScrError
-from scrjob.run import run
-
-NODES = ["n1", "n2", "n3", "n4", "n5"]
-
-
-class Job:
-    """One scr_run on a scripted cluster, and what it told."""
-
-    def __init__(self, tmp_path: Path, steps: list[Step], wanted: int = 4) -> None:
-        (tmp_path / ".scr").mkdir(exist_ok=True)
-        self.cluster = Cluster(tmp_path, NODES, steps)
-        self.cluster.wanted = wanted
-        self.told: list[str] = []
-
-    def run(self, **environ: str) -> int:
-        jobenv = self.cluster.jobenv(**environ)
-        signals = self.cluster.signals
-        return run("scripted", ["./app"], jobenv=jobenv, say=self.told.append, signals=signals)
-
-    def state(self) -> Any:
-        path = self.cluster.prefix / ".scr" / "scrjob.42" / "state.json"
-        return json.loads(path.read_text())
-
-    def causes(self) -> list[str]:
-        return [entry["cause"] for entry in self.state()["runs"]]
 
 
 def test_a_program_that_succeeds_is_run_once(tmp_path: Path) -> None:
