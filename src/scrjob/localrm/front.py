@@ -161,9 +161,10 @@ def allocate(wish: Wish, context: Context, say: Callable[[str], None]) -> int:
         grace_s=wish.grace_s,
         interactive=not wish.command,
     )
-    code = _Front(plan, context, say).run()
-    os.close(lock)
-    return code
+    try:
+        return _Front(plan, context, say).run()
+    finally:
+        os.close(lock)
 
 
 def storage_directories(asked: Sequence[str], environ: Mapping[str, str]) -> list[str]:
@@ -269,6 +270,7 @@ class _Front:
                     poll.unregister(self._ours)
         while self._listen():
             pass  # what it said before its end
+        self._ours.close()
         if self._code is not None:
             return self._code
         return self._lost(status)
