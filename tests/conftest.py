@@ -41,12 +41,17 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """No setting of the machine leaks into a test; the odd zone finds naive time arithmetic."""
     for name in list(os.environ):
         if name.startswith(FOREIGN_PREFIXES):
             monkeypatch.delenv(name)
+    if request.node.get_closest_marker("unmeasured"):
+        # Coverage shows in what a process imports, and writes where another user may not.
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TZ", "America/St_Johns")

@@ -149,6 +149,7 @@ class TestScrCopy:
     def test_sizes(self, text, size):
         assert parse_size(text) == size
 
+    @pytest.mark.unmeasured
     def test_start_is_light(self):
         """A node program is started a thousand times at once from one file system."""
         code = (

@@ -247,6 +247,7 @@ def test_ckpt_interval_of_a_named_log_that_is_absent(capsys):
     )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("module", "argv"),
     [

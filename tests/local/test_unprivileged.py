@@ -57,6 +57,7 @@ def as_user(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(os.getuid() != 0, reason="we are not root: every other test shows it")
 def test_another_user_can_do_all_of_it(namespaces: None) -> None:
     python = interpreter()

@@ -81,6 +81,7 @@ def test_help(capsys):
     assert capsys.readouterr().out == check.USAGE
 
 
+@pytest.mark.unmeasured
 def test_it_imports_little():
     """It starts on every node of a job at once."""
     code = "import sys; from scrjob.node import check; print(*sys.modules)"
