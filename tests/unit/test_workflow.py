@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from scripted_cluster import Cluster
-from scrjob.errors import ConfigError, NotInAllocationError
+from scrjob.errors import ConfigError, NotInAllocationError, SupervisorActiveError
 from scrjob.list_down_nodes import list_down_nodes
 from scrjob.prerun import prerun
 from scrjob.should_exit import exit_reason, nodes_needed, nodes_remaining, should_exit
+from scrjob.supervisor.state import JobState
 
 NODES = ["n1", "n2", "n3", "n4"]
 
@@ -70,6 +71,20 @@ class TestPrerun:
         cluster.nodes = []
         with pytest.raises(NotInAllocationError, match="scr_local alloc"):
             prerun(cluster.jobenv())
+
+    def test_nodes_that_are_not_of_the_allocation(self, cluster: Cluster) -> None:
+        with pytest.raises(ConfigError, match=r"SCR_NODELIST.* n9"):
+            prerun(cluster.jobenv(SCR_NODELIST="n1,n9"))
+
+    def test_another_job_that_is_alive_in_the_prefix(self, cluster: Cluster) -> None:
+        """Lesson B10: what a living job has written is not a former job's."""
+        prerun(cluster.jobenv())
+        cluster.dataset(1)
+        with JobState(cluster.jobenv()), pytest.raises(SupervisorActiveError, match="SCR_PREFIX"):
+            prerun(cluster.jobenv(SCR_JOB_ID="other"))
+        assert "flush.scr" in files(cluster)
+        prerun(cluster.jobenv(SCR_JOB_ID="other"))
+        assert "flush.scr" not in files(cluster)
 
     def test_a_prefix_that_cannot_be_made(self, cluster: Cluster) -> None:
         cluster.prefix = cluster.prefix / "file" / "below"

@@ -135,7 +135,8 @@ def allocation(
         RuntimeError: it could not be made; says what it said.
     """
     words = ["-N", str(nodes)] if isinstance(nodes, int) else ["-w", ",".join(nodes)]
-    for directory in share:
+    # The test's own directory too: programs started from here work in it.
+    for directory in [os.getcwd(), *share]:
         words += ["--share", os.fspath(directory)]
     directory = os.getcwd() if cwd is None else os.fspath(cwd)
     process = subprocess.Popen(
