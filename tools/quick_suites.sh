@@ -13,13 +13,25 @@ newest=$(echo "$versions" | tail -n 1)
 [ "$oldest" = 3.9 ] || echo "quick: no Python 3.9 runs here; the oldest that does is $oldest"
 [ "$newest" != "$main" ] || echo "quick: no Python newer than $main runs here"
 
+# Both at the same time, each on a core of its own; what they say is shown one after the other.
+said=$(mktemp -d)
+trap 'rm -rf "$said"' EXIT
+running=
 for version in $(printf '%s\n' "$oldest" "$newest" | uniq); do
     if [ "$version" = "$main" ]; then
         echo "quick: Python $version is that of .venv, where the whole suite runs"
         continue
     fi
     tools/setup.sh venv ".venv-$version" "$version" test
-    echo "quick: unit, property, contract and command tests on Python $version"
-    ".venv-$version/bin/python" -m pytest -m "not slow" -p no:cacheprovider \
-        tests/unit tests/property tests/contract tests/commands
+    ".venv-$version/bin/python" -m pytest -q -m "not slow" -p no:cacheprovider \
+        tests/unit tests/property tests/contract tests/commands > "$said/$version" 2>&1 &
+    running="$running $version=$!"
 done
+failed=0
+for pair in $running; do
+    version=${pair%=*}
+    wait "${pair#*=}" || failed=1
+    echo "quick: unit, property, contract and command tests on Python $version"
+    cat "$said/$version"
+done
+exit $failed
