@@ -150,6 +150,14 @@ def signal_group(process: Any, number: int) -> bool:
     return True
 
 
+def end_process(process: Any, grace_s: float, limit_s: float) -> None:
+    """End a process that leads no group: TERM, a grace, KILL; seconds."""
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, limit_s)):
+        process.send_signal(number)
+        if wait_process(process, wait_s) is not None:
+            return
+
+
 def group_exists(group: int) -> bool:
     """Tell whether any process of the group is left, its leader or not."""
     try:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from scrjob.errors import FormatError, NotSupportedError
 from scrjob.formats import dataset, flush, kvtree
 from scrjob.formats.index import Index
+from scrjob.node.command import node_command
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -26,7 +26,7 @@ def cached_datasets(jobenv: JobEnvironment, nodes: Sequence[str]) -> dict[int, k
 
     A node that does not answer adds nothing. Without remote execution the answer is {}.
     """
-    argv = [sys.executable, "-m", "scrjob.node", "cached", *jobenv.dir_control()]
+    argv = node_command("cached", *jobenv.dir_control())
     try:
         result = jobenv.rexec.bounded(ASK_S).rexec(argv, list(nodes), jobenv)
     except NotSupportedError as error:

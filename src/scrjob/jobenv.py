@@ -95,11 +95,11 @@ class JobEnv:
         """Return the nodes of SCR_NODELIST (any list syntax), [] if unset."""
         from scrjob.hostlist import expand_hosts  # noqa: PLC0415 - few commands need it
 
-        return expand_hosts(self.param.get("SCR_NODELIST") or "")
+        return list(dict.fromkeys(expand_hosts(self.param.get("SCR_NODELIST") or "")))
 
     def job_nodes(self) -> list[str]:
         """Return the job's nodes in order: SCR_NODELIST, else the resource manager's; [] unknown."""
-        return self.node_list() or [str(node) for node in self.resmgr.job_nodes() or []]
+        return self.node_list() or managers_nodes(self.resmgr)
 
     def dir_prefix(self) -> str:
         """Return the absolute prefix directory."""
@@ -133,6 +133,16 @@ class JobEnv:
         from scrjob.cli import SCRNodesFile  # noqa: PLC0415 - few commands need it
 
         return SCRNodesFile(self.prefix).last_num_nodes() or 0
+
+
+def managers_nodes(resmgr: ResourceManager) -> list[str]:
+    """Return the nodes that a manager names; a list as text or None is what published ones may give."""
+    nodes: Any = resmgr.job_nodes() or []
+    if isinstance(nodes, str):
+        from scrjob.hostlist import expand_hosts  # noqa: PLC0415 - few commands need it
+
+        nodes = expand_hosts(nodes)
+    return [str(node) for node in nodes]
 
 
 def _prefix_setting(context: Context) -> str:

@@ -29,7 +29,7 @@ def examine_nodes(
     Raises:
         NotInAllocationError: no nodes are known.
     """
-    nodes = list(nodes or jobenv.node_list() or jobenv.resmgr.job_nodes() or ())
+    nodes = list(nodes or jobenv.job_nodes())
     if not nodes:
         raise NotInAllocationError(
             "the nodes of the job are not known: run inside an allocation, or set SCR_NODELIST"

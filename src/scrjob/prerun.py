@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional
 
 from scrjob.errors import ConfigError
 from scrjob.formats import halt
-from scrjob.supervisor.state import state_dir
+from scrjob.supervisor.state import refuse_other_supervisors, state_dir
 from scrjob.test_runtime import TestRuntime
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> No
     if jobenv.param.get("SCR_ENABLE") == "0":
         return
     TestRuntime(jobenv)
+    refuse_other_supervisors(jobenv)
     jobenv.resmgr.prerun()
     if not os.path.isdir(state_dir(jobenv)):
         forget_former_job(jobenv)

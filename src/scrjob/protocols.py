@@ -129,6 +129,10 @@ class JobEnvironment(Protocol):
         """Return the nodes of SCR_NODELIST, [] if unset."""
         ...
 
+    def job_nodes(self) -> list[str]:
+        """Return the job's nodes: SCR_NODELIST, else the manager's, [] unknown."""
+        ...
+
     def dir_prefix(self) -> str:
         """Return the absolute prefix directory."""
         ...

@@ -22,6 +22,7 @@ EXIT_NOT_SAFE = 73
 EXIT_DATA_SAFE = (0, 75)
 """Exit codes that promise that the data is safe; they become EXIT_NOT_SAFE if it is not."""
 
+PASS_POLL_S = 0.1
 RUN_OPTIONS = ("-rc", "--run-cmd")
 RESTART_OPTIONS = ("-rs", "--restart-cmd")
 
@@ -58,6 +59,7 @@ def run(
         ScrError: in the middle; what can be saved was saved before.
     """
     from scrjob.jobenv import JobEnv  # noqa: PLC0415 - the heavy part, after the arguments
+    from scrjob.supervisor.signals import SignalWatch  # noqa: PLC0415 - same
 
     command = RunCommand(list(launcher_args or ()), run_cmd, restart_cmd, list(restart_args or ()))
     command.check()
@@ -67,26 +69,34 @@ def run(
     level = logging.INFO if verbose else logging.DEBUG
     tell = say or (lambda line: logger.log(level, "%s", line))
     if jobenv.param.get("SCR_ENABLE") == "0":
-        return _pass_through(jobenv, command)
+        return _pass_through(jobenv, command, signals or SignalWatch())
     for problem in jobenv.param.problems:
         tell(f"configuration: {problem}")
-    from scrjob.supervisor.signals import SignalWatch  # noqa: PLC0415 - not for SCR_ENABLE=0
-
     return _supervise(jobenv, command, signals or SignalWatch(), tell)
 
 
-def _pass_through(jobenv: JobEnv, command: RunCommand) -> int:
-    """Run the launcher's command unchanged, once, and return its exit code."""
+def _pass_through(jobenv: JobEnv, command: RunCommand, watch: SignalWatch) -> int:
+    """Run the launcher's command unchanged, once, and return its exit code; a signal ends the step."""
+    from scrjob.supervisor.terminal import Terminal  # noqa: PLC0415 - with something to run
+
     launcher = jobenv.launcher
     launcher.bind(jobenv.context)
-    proc, jobstep = launcher.launch_run(command.words(None))
-    try:
-        launcher.wait_run(proc)
-    except KeyboardInterrupt:
-        launcher.kill_run(jobstep)
-        raise
+    terminal = Terminal()
+    finished, success = False, None
+    with watch as signals:
+        proc, jobstep = launcher.launch_run(command.words(None))
+        if proc is None:
+            raise ScrError(f"launcher {launcher.name}: the command could not be started")
+        try:
+            while not finished:
+                if signals.first:
+                    launcher.kill_run(jobstep)
+                terminal.tend(proc)
+                finished, success = launcher.wait_run(proc, timeout=PASS_POLL_S)
+        finally:
+            terminal.take_back()
     status = launcher.exit_status(proc)
-    return status.code if status else 1
+    return status.code if status else int(not success)
 
 
 def _supervise(

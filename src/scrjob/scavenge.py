@@ -14,12 +14,13 @@ import contextlib
 import json
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence, Union
 
 from scrjob._fsio import atomic_write, read_bounded
-from scrjob.errors import FormatError, ScavengeError, UnrecoverableError
+from scrjob.errors import FormatError, ScavengeError, ScrError, UnrecoverableError
 from scrjob.formats import dataset, filemap, flush, kvtree, paths, redset_header, summary
+from scrjob.model import END_UNKNOWN
+from scrjob.node.command import node_command
 
 if TYPE_CHECKING:
     from scrjob.formats.flush import FlushEntry
@@ -323,13 +324,17 @@ class _Scavenge:
         return copies
 
     def _copy_limit(self) -> float:
-        end = self.jobenv.resmgr.end_time()
+        try:
+            end = self.jobenv.resmgr.end_time() or END_UNKNOWN
+        except ScrError as error:
+            logger.warning("the end of the allocation could not be asked: %s", error)
+            end = END_UNKNOWN
         if end <= 0:
             return NO_LIMIT_S
         return max(LEAST_COPY_S, COPY_SHARE * (float(end) - self.clock.now()))
 
     def _argv(self) -> list[str]:
-        argv = [sys.executable, "-m", "scrjob.node", "copy", "--cntldir", self.cntldir]
+        argv = node_command("copy", "--cntldir", self.cntldir)
         argv += ["--id", str(self.dataset_id), "--prefix", self.prefix, "--resume", "--json"]
         if not self.checksum:
             argv.append("--nocrc")

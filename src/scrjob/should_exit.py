@@ -56,7 +56,7 @@ def exit_reason(
     halt = halt_reason(jobenv)
     if halt:
         return halt
-    nodelist = jobenv.node_list() or jobenv.resmgr.job_nodes() or []
+    nodelist = jobenv.job_nodes()
     if not nodelist:
         raise NotInAllocationError(
             "the nodes of the job are not known: run inside an allocation, or set SCR_NODELIST"

@@ -9,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, Optional
 
 from scrjob.errors import ConfigError, NotInAllocationError
+from scrjob.jobenv import managers_nodes
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -39,11 +40,18 @@ class TestRuntime:
 
     @staticmethod
     def check_nodes(jobenv: JobEnvironment) -> None:
-        """Raise unless the nodes of an allocation are known."""
-        if not (jobenv.node_list() or jobenv.resmgr.job_nodes()):
+        """Raise unless the nodes of an allocation are known, and SCR_NODELIST names no others."""
+        nodes = jobenv.job_nodes()
+        if not nodes:
             raise NotInAllocationError(
                 "no allocation: no resource manager is detected here and SCR_NODELIST is not set; "
                 "run inside a job, or in an allocation on this machine: scr_local alloc -N 4 -- COMMAND"
+            )
+        allocated = managers_nodes(jobenv.resmgr)
+        foreign = [node for node in nodes if node not in allocated]
+        if allocated and foreign:
+            raise ConfigError(
+                f"SCR_NODELIST names nodes that are not of this allocation: {', '.join(foreign)}"
             )
 
     @staticmethod

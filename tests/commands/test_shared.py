@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from scrjob.commands._shared import add_prefix, add_verbose, complain, make_parser, run_command
+from scrjob.commands.scr_run import teller
 from scrjob.errors import ConfigError, ScrError, UnrecoverableError, UsageError
 
 
@@ -157,3 +158,22 @@ def test_the_parser(capsys):
     assert "What it does." in capsys.readouterr().out
     assert run_command("x", func, ["--version"]) == 0
     assert capsys.readouterr().out.startswith("x (scrjob) ")
+
+
+class Closed:
+    """A stream whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_what_nobody_hears_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job goes on when the terminal or the pipe of stderr is gone."""
+    for say in (teller("scr_run"), lambda line: complain("scr_run", line)):
+        monkeypatch.setattr(sys, "stderr", Closed())
+        say("run 1: launched")
+        assert sys.stderr.name == os.devnull
+        sys.stderr.close()

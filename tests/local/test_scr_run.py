@@ -290,3 +290,78 @@ def test_stop_at_once_on_request(job: Job) -> None:
         assert halted.returncode == 0, halted.stderr
         assert process.wait(LIMIT_S) == 0
     assert job.runs()[0]["cause"] == "halt condition"
+
+
+def test_the_job_goes_on_when_nobody_hears_it(job: Job) -> None:
+    """Lesson A13: the reader of stderr is gone, as after a lost login: the data is saved all the same."""
+    process = job.here.start(["scr_run", *shell(ONCE_MORE + "exit 3")], env=job.environ)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.wait(LIMIT_S) == 3
+    process.stdout.close()
+    assert job.state()["phase"] == "done"
+
+
+def test_a_step_is_ended_also_if_its_record_was_never_written(job: Job) -> None:
+    killer = Path(__file__).parents[1] / "support" / "killing_supervisor.py"
+    text = shell("exec sleep 61.26")
+    done = job.here.run(
+        [sys.executable, str(killer), "before running", *text],
+        env=job.environ,
+        stdout=subprocess.DEVNULL,  # the step, which lives on, would hold the other end of a pipe
+        stderr=subprocess.DEVNULL,
+    )
+    assert done.returncode == -signal.SIGKILL
+    wait_for(
+        lambda: b"61.26" in job.here.on("node2", ["ps", "-eo", "args"]).stdout,
+        clock=SystemClock(),
+        limit_s=LIMIT_S,
+    )
+    again = job.run(*shell("true"))
+    assert again.returncode == 0, again.stderr
+    for node in ("node1", "node2"):
+        assert b"61.26" not in job.here.on(node, ["ps", "-eo", "args"]).stdout
+
+
+def test_a_spare_that_dies_does_not_end_a_run_of_few_ranks(job: Job) -> None:
+    words = ["local", "-n", "2", "--mpi=none", "sh", "-c"]
+    text = 'echo x >> "$SCR_PREFIX/started"; until [ -e "$SCR_PREFIX/go" ]; do sleep 0.1; done'
+    with job.started(*words, text) as process:
+        job.wait_lines("started", 2)
+        job.here.fail("node3")
+        job.here.wait_state("node3", "dead")
+        time.sleep(1.5)  # longer than scr_run asks for dead nodes
+        (job.prefix / "go").touch()
+        assert process.wait(LIMIT_S) == 0
+    assert [run["cause"] for run in job.runs()] == ["success"]
+
+
+def test_modules_in_the_users_directory_are_not_ours(job: Job, tmp_path: Path) -> None:
+    """A job's own copy.py or json.py beside it keeps no node from being tested and asked."""
+    for name in ("json", "copy", "argparse", "importlib"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    done = job.run(*shell("true"))
+    assert done.returncode == 0, done.stderr
+    assert b"the wrong module" not in done.stderr
+
+
+def test_a_current_directory_that_is_gone_keeps_no_data_from_being_saved(job: Job) -> None:
+    gone = job.prefix / "gone"
+    gone.mkdir()
+    done = job.here.run(["scr_run", *shell(f"rmdir {gone} || :")], env=job.environ, cwd=gone)
+    assert done.returncode == 0, done.stderr
+    ours = [line for line in done.stderr.splitlines() if line.startswith(b"scr_run:")]
+    assert ours
+    assert not any(b"No such file" in line for line in ours)
+
+
+def test_a_signal_ends_a_step_that_is_passed_through(job: Job) -> None:
+    with job.started(
+        *shell('echo x >> "$SCR_PREFIX/started"; exec sleep 61.27'), SCR_ENABLE="0"
+    ) as p:
+        job.wait_lines("started", 2)
+        p.terminate()
+        assert p.wait(LIMIT_S) == 128 + signal.SIGTERM
+    for node in ("node1", "node2"):
+        assert b"61.27" not in job.here.on(node, ["ps", "-eo", "args"]).stdout

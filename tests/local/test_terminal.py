@@ -93,3 +93,12 @@ def test_a_program_that_reads_gets_the_terminal(here: HeldAllocation) -> None:
     screen.type(b"hello\n")
     assert screen.code() == 0
     assert b"got hello\r\n" in screen.seen
+
+
+def test_a_program_that_is_passed_through_gets_the_terminal_too(here: HeldAllocation) -> None:
+    here.environ["SCR_ENABLE"] = "0"
+    screen = run(here, 'echo up; read word; echo "got $word"')
+    screen.wait(b"up\r\n")
+    screen.type(b"hello\n")
+    assert screen.code() == 0
+    assert b"got hello\r\n" in screen.seen

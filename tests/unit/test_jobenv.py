@@ -157,3 +157,19 @@ def test_node_tests_are_the_users_else_the_managers() -> None:
 def test_an_attribute_that_is_none_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = make().nonsense
+
+
+def test_a_node_that_is_listed_twice_is_one_node() -> None:
+    assert make({"SCR_NODELIST": "n1,n2,n1"}).node_list() == ["n1", "n2"]
+
+
+@pytest.mark.parametrize("answer", [None, [], "", "n2,n[1,3]", ["n2", "n1", "n3"]])
+def test_what_published_managers_answer(answer: Any) -> None:
+    """None, a list, or a text: established managers of sites gave each of them."""
+
+    class Published(ResourceManager):
+        def job_nodes(self) -> Any:
+            return answer
+
+    expected = ["n2", "n1", "n3"] if answer else []
+    assert make(resmgr=Published()).job_nodes() == expected

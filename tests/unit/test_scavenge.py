@@ -6,15 +6,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import datapath
-from scrjob.errors import NotSupportedError, ScavengeError, UnrecoverableError
+from scrjob.errors import (
+    CommandTimeoutError,
+    NotSupportedError,
+    ScavengeError,
+    UnrecoverableError,
+)
 from scrjob.formats import flush, index, kvtree, summary
+from scrjob.node.command import node_command
 from scrjob.remoteexec.remoteexec import RemoteExecResult
 from scrjob.scavenge import JOURNAL, scavenge, scavenge_dataset, scavenge_files
 
@@ -347,7 +352,7 @@ def test_interrupted_scavenge_continues_from_any_moment(world):
     """KILL at any moment of the copy: the next call ends with the true bytes."""
     world = world("many_xor_4")
     for node in ("node1", "node3"):
-        words = [sys.executable, "-m", "scrjob.node", "copy", "--cntldir", "x", "--id", "1"]
+        words = node_command("copy", "--cntldir", "x", "--id", "1")
         words += ["--prefix", str(world.prefix), "--resume", "--json"]
         words += ["--relocate", f"{world.case.recorded_prefix}={world.prefix}"]
         world.rexec._run(words, node)
@@ -383,3 +388,15 @@ def test_prefix_that_cannot_be_written_is_one_error(world, function):
     world.hidden.write_bytes(b"a file where the directory should be")
     with pytest.raises(ScavengeError, match=r"scr\.dataset\.1"):
         function(world.jobenv, datapath.NODES, "1", "/x")
+
+
+def test_an_end_of_the_allocation_that_cannot_be_asked(world, monkeypatch):
+    """Unknown is no reason to leave a dataset where it is."""
+    world = world("many_xor_4")
+
+    def silent():
+        raise CommandTimeoutError(["ask"], why="no answer")
+
+    monkeypatch.setattr(world.jobenv.resmgr, "end_time", silent, raising=False)
+    world.run(datapath.NODES)
+    assert world.is_true()

@@ -75,7 +75,16 @@ def run_command(
 def complain(prog: str, message: str) -> None:
     """Write ``prog: message`` to stderr as one line, whatever characters the message has."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    print(f"{prog}: {line}", file=sys.stderr)
+    tell(f"{prog}: {line}")
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr. That nobody hears it, on a closed pipe or a lost terminal, is no error."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        # What is left in its buffer would change the exit code when the interpreter ends.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
 def environ() -> dict[str, str]:

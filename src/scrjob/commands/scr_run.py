@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Callable, Optional, Sequence
 
-from scrjob.commands._shared import run_command
+from scrjob.commands._shared import run_command, tell
 
 EXIT_USAGE = 64
 HELP = """\
@@ -64,7 +64,7 @@ def teller(prog: str) -> Callable[[str], None]:
 
     def say(line: str) -> None:
         text = line.encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", "\\n")
-        print(f"{prog}: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        tell(f"{prog}: {time.strftime('%H:%M:%S')} {text}")
 
     return say
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from scrjob._clock import wait_for
 from scrjob._plugins import Plugin
-from scrjob._process import group_exists, kill_group, signal_group, wait_process
+from scrjob._process import end_process, group_exists, kill_group, signal_group, wait_process
 from scrjob.errors import NotSupportedError
 from scrjob.model import ExitStatus
 
@@ -72,6 +72,9 @@ class JobLauncher(Plugin):
 
     def kill_run(self, jobstep: Any = None) -> None:
         """End the whole step: TERM, a grace, KILL, each with a deadline. Again or too late is no error."""
+        if jobstep.poll() is None and not group_exists(jobstep.pid):
+            end_process(jobstep, TERM_GRACE_S, KILL_LIMIT_S)  # started by other means than ours
+            return
         if not signal_group(jobstep, signal.SIGTERM):
             return
         clock = self.context.clock
@@ -101,6 +104,14 @@ class JobLauncher(Plugin):
 
     def step_nodes(self, jobstep: Any) -> Optional[list[NodeName]]:
         """Return the nodes on which the step's ranks run, None if the launcher cannot tell."""
+        del jobstep
+        return None
+
+    def chosen_nodes(self, jobstep: Any) -> Optional[list[NodeName]]:
+        """Return the nodes that a step was launched on, known at once, None if the launcher cannot tell.
+
+        It is the launcher's intention; ``step_nodes`` is what has become of it.
+        """
         del jobstep
         return None
 

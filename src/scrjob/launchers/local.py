@@ -130,6 +130,7 @@ class LocalLauncher(JobLauncher):
         program = wish.program if mpiexec is None else self._abort_together(wish.program)
         plan = steps.Plan(steps.place(ranks, usable[:count]), mpiexec, sys.executable)
         step = steps.create(allocation, plan, program)
+        steps.record_job(step, self._job())
         proc = self.context.runner.start(
             _start.command(sys.executable, "step", step), env=self.context.environ
         )
@@ -148,6 +149,10 @@ class LocalLauncher(JobLauncher):
     def step_nodes(self, jobstep: Any) -> Optional[list[NodeName]]:
         """Return the nodes whose ranks have reported so far."""
         return [NodeName(node) for node in dict.fromkeys(r.node for r in steps.ranks(jobstep))]
+
+    def chosen_nodes(self, jobstep: Any) -> Optional[list[NodeName]]:
+        """Return the nodes of the step's plan."""
+        return [NodeName(node) for node, _ in steps.read_plan(jobstep).hosts]
 
     def rank_pids(self, jobstep: Any) -> dict[NodeName, list[int]]:
         """Return the ranks' process ids, as their nodes count, of those that have not ended."""
@@ -172,15 +177,23 @@ class LocalLauncher(JobLauncher):
         return steps.name(jobstep)
 
     def end_orphan(self, record: str) -> bool:
-        """End the step that ``step_record`` named; True if it still ran."""
+        """End the step that ``step_record`` named, "" for any of the job; True if one still ran."""
         try:
             allocation = self._allocation()
-            step = steps.find(allocation, record)
+            found = (
+                [steps.find(allocation, record)] if record else steps.of(allocation, self._job())
+            )
         except NotInAllocationError:
             return False
-        ran = bool(steps.starter(step) or steps.keepers(step))
-        steps.kill(allocation, step, grace_s=0.0, clock=self.context.clock)
-        return ran
+        left = [step for step in found if steps.starter(step) or steps.keepers(step)]
+        for step in left:
+            steps.kill(allocation, step, grace_s=0.0, clock=self.context.clock)
+        return bool(left)
+
+    def _job(self) -> list[bytes]:
+        """Return what tells steps of one job from those of others in the allocation."""
+        environ = self.context.environ
+        return [os.fsencode(environ.get(name, "")) for name in ("SCR_JOB_ID", "SCR_PREFIX")]
 
     def _allocation(self) -> Allocation:
         return Allocation.of_environment(self.context.environ, self.context.clock)

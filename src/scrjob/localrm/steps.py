@@ -6,6 +6,7 @@
     steps/N/plan.json       what to start where: see Plan
     steps/N/words           program and arguments, each closed by NUL
     steps/N/agent           what mpiexec runs in place of srun
+    steps/N/job             job id and prefix of the program, each closed by NUL
     steps/N/starter         "PID START": the process that runs the step
     steps/N/failure         there if a node could not do its part
     steps/N/keeper.X        "NODE PID START": on a node, looks after what the step started there
@@ -103,6 +104,18 @@ def read_plan(step: str) -> Plan:
 def read_words(step: str) -> list[bytes]:
     """Return program and arguments of a step."""
     return read_bounded(os.path.join(step, "words")).split(b"\0")[:-1]
+
+
+def record_job(step: str, job: Sequence[bytes]) -> None:
+    """Note of which job a step is."""
+    _write(step, "job", join_words(job))
+
+
+def of(allocation: Allocation, job: Sequence[bytes]) -> list[str]:
+    """Return the steps of a job, those that have ended too."""
+    base = os.path.join(allocation.path, "steps")
+    paths = [os.path.join(base, number) for number in _names(base, "")]
+    return [step for step in paths if _read(step, "job") == join_words(job)]
 
 
 def record_starter(step: str) -> None:

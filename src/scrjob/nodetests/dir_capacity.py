@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Sequence
 
+from scrjob.node.command import node_command
 from scrjob.nodetests.nodetest import NodeTest
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class DirCapacity(NodeTest):
 
     def execute(self, nodes: Sequence[str], jobenv: JobEnvironment) -> dict[str, str]:
         """Return the nodes that failed, with what the check said there."""
-        argv = [sys.executable, "-m", "scrjob.node", "check"]
+        argv = node_command("check")
         for option, kind in (("--cntl", "CNTL"), ("--cache", "CACHE")):
             argv += [option, directories(jobenv, kind)]
         result = jobenv.rexec.bounded(self.timeout_s).rexec(argv, nodes, jobenv)

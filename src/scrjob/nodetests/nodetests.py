@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Iterable, NamedTuple, Optional, Sequence
 
 from scrjob._plugins import Plugin, Registry
-from scrjob.errors import ScrError
+from scrjob.errors import NotInAllocationError, ScrError
 from scrjob.model import NodeDown
 from scrjob.nodetests.nodetest import DEFAULT_TIMEOUT_S, NodeTest
 
@@ -80,7 +80,11 @@ class NodeTests(Plugin):
     def examine(
         self, nodes: Sequence[str], jobenv: JobEnvironment, down: Optional[Sequence[str]] = None
     ) -> dict[str, NodeDown]:
-        """Return the failed nodes with the whole verdict; ``broken`` holds the tests not believed."""
+        """Return the failed nodes with the whole verdict; ``broken`` holds the tests not believed.
+
+        Raises:
+            NotInAllocationError: the allocation has ended.
+        """
         self.broken = []
         clock = jobenv.context.clock
         named = set(down or ())
@@ -100,10 +104,12 @@ class NodeTests(Plugin):
         name = test.name or type(test).__name__
         began = clock.monotonic()
         try:
-            failed = test.execute(nodes, jobenv)
+            failed = test.execute(nodes, jobenv) or {}
             if failed and not test.authoritative:
                 suspects = [node for node in nodes if node in failed]
-                failed = test.execute(suspects, jobenv)
+                failed = test.execute(suspects, jobenv) or {}
+        except NotInAllocationError:
+            raise  # this is no doubt about the test: there is nothing left to be tested
         except (ScrError, OSError) as error:
             self._distrust(BrokenTest(name, f"could not be run: {error}"))
             return {}

@@ -48,7 +48,7 @@ class LocalRemoteExec(RemoteExec):
             argv,
             nodes,
             environ=context.environ,
-            cwd=os.getcwd(),
+            cwd=_here(),
             timeout_s=self.timeout_s,
             clock=context.clock,
         )
@@ -61,3 +61,11 @@ class LocalRemoteExec(RemoteExec):
             else:
                 result.set_failure(node, answer.failure)
         return result
+
+
+def _here() -> str:
+    """Return the current directory, the root if a program has removed it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"

@@ -93,7 +93,7 @@ class RemoteExec(Plugin):
     def available(cls, context: Context) -> Optional[str]:
         """Return None if this back end can be used in ``context``, else the reason why not."""
         del context
-        return "it reaches no nodes"
+        return "it reaches no nodes" if cls.rexec is RemoteExec.rexec else None
 
     def bounded(self: R, timeout_s: float) -> R:
         """Return a copy of this object whose calls have a deadline of ``timeout_s`` seconds."""

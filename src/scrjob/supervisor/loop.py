@@ -12,10 +12,10 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
-from scrjob.errors import CommandError, ScrError
+from scrjob.errors import CommandError, NotInAllocationError, ScrError
 from scrjob.have_restart import have_restart
 from scrjob.list_down_nodes import examine_nodes
-from scrjob.model import END_NO_LIMIT, END_UNKNOWN, Cause, ExitStatus
+from scrjob.model import END_NO_LIMIT, END_UNKNOWN, Cause, ExitStatus, NodeDown
 from scrjob.postrun import save_datasets
 from scrjob.prerun import OWN_REASONS, drop_halt_reasons
 from scrjob.should_exit import halt_reason
@@ -157,7 +157,10 @@ class Loop:
             code = (counted[-1]["exit_code"] or 1) if counted else 1
             return Outcome(code, "no runs are left")
         first = not self._runs()
-        self._test_nodes(first)
+        try:
+            self._test_nodes(first)
+        except NotInAllocationError as error:
+            return Outcome(EXIT_FEW_NODES, str(error))
         left = self._time_left()
         if left is not None and left <= self._reserve(left):
             return Outcome(
@@ -263,12 +266,11 @@ class Loop:
         run["launched"] = self._clock.now()
         self._state.save(state.RUNNING)
         wanted = launcher.nodes_wanted(words) or self._needed()
-        self._say(
-            f"run {run['run']}: launched on {evidence.fold(good[:wanted])}" + self._avoiding()
-        )
+        chosen = [str(node) for node in launcher.chosen_nodes(jobstep) or good[:wanted]]
+        self._say(f"run {run['run']}: launched on {evidence.fold(chosen)}" + self._avoiding())
 
         def used() -> list[str]:
-            return self._used_nodes(run, jobstep, good[:wanted])
+            return self._used_nodes(run, jobstep, chosen)
 
         progress = (
             ProgressWatch(self._jobenv, self._settings.watchdog)
@@ -349,12 +351,8 @@ class Loop:
             run["exit_code"], run["signal"] = seen.status
         self._state.save(state.ENDED)
         failed = seen.forced or seen.status is None or not seen.status.success
-        if failed and not (seen.signal_name or seen.time_up):
-            before = set(self._bad_names())
-            self._test_nodes(first=False)
-            new = [bad for name, bad in self._state.bad_nodes().items() if name not in before]
-        else:
-            new = []
+        to_test = failed and not (seen.signal_name or seen.time_up)
+        new = self._newly_bad() if to_test else []
         for bad in seen.down:
             self._condemn_node(bad)
         used = run["nodes"] or [node for node in self._nodes if node not in self._avoided]
@@ -378,6 +376,17 @@ class Loop:
         )
         self._close_run(run, verdict, seen.status)
         return self._after(run, verdict, seen)
+
+    def _newly_bad(self) -> list[NodeDown]:
+        """Test the nodes after a run, and return those that were good before."""
+        before = set(self._bad_names())
+        try:
+            self._test_nodes(first=False)
+        except NotInAllocationError as error:
+            # All of them, but not for the rest of the job, which may go on in another allocation.
+            now = self._clock.now()
+            return [NodeDown(node, str(error), "resource manager", now) for node in self._nodes]
+        return [bad for name, bad in self._state.bad_nodes().items() if name not in before]
 
     def _close_run(
         self, run: dict[str, Any], verdict: Verdict, status: Optional[ExitStatus]

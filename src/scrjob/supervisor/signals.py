@@ -24,6 +24,8 @@ class SignalWatch:
     def __enter__(self) -> SignalWatch:
         if threading.current_thread() is threading.main_thread():
             for number in POLITE:
+                if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # nohup: the job outlives the login on purpose
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from scrjob._fsio import atomic_write
 from scrjob.errors import ScrError
+from scrjob.node.command import node_command
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -64,7 +64,7 @@ def _from_nodes(
     words = [f"{node}={','.join(map(str, numbers))}" for node, numbers in pids.items() if numbers]
     if not words:
         return {}
-    argv = [sys.executable, "-m", "scrjob.node", "stacks", "--dir", stack_dir, *words]
+    argv = node_command("stacks", "--dir", stack_dir, *words)
     result = jobenv.rexec.bounded(GATHER_S).rexec(argv, list(pids), jobenv)
     for node in pids:
         if result.rc(node) == 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import json
 import logging
 import os
@@ -39,6 +40,32 @@ DONE = "done"
 def state_dir(jobenv: JobEnvironment) -> str:
     """Return the directory of the job's state in the prefix."""
     return os.path.join(jobenv.dir_scr(), f"scrjob.{jobenv.job_id()}")
+
+
+def refuse_other_supervisors(jobenv: JobEnvironment) -> None:
+    """Return if no other job's supervisor is alive in the prefix: they share SCR's files there.
+
+    Raises:
+        SupervisorActiveError: names the other job's directory.
+    """
+    mine = state_dir(jobenv)
+    pattern = os.path.join(glob.escape(jobenv.dir_scr()), "scrjob.*", "lock")
+    for path in glob.glob(pattern):
+        if os.path.dirname(path) == mine:
+            continue
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue  # gone, or somebody else's: none that we could disturb
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SupervisorActiveError(
+                f"another job is supervised in this prefix, see {os.path.dirname(path)!r}; give each "
+                "simulation its SCR_PREFIX"
+            ) from error
+        finally:
+            os.close(fd)
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+
 import pytest
 
 from scrjob.errors import NotSupportedError
@@ -45,3 +48,14 @@ def test_without_a_name_there_is_the_base_class() -> None:
     assert type(launcher) is JobLauncher
     assert launcher.context is context
     assert type(AutoJobLauncher()) is JobLauncher
+
+
+def test_a_process_in_our_own_group_is_ended_alone() -> None:
+    """A launcher of a site starts it with plain Popen: there is no group of its own to signal."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        JobLauncher().kill_run(process)
+        assert process.poll() == -signal.SIGTERM
+
+
+def test_an_object_of_a_launchers_own_has_no_known_status() -> None:
+    assert JobLauncher().exit_status("f1234") is None

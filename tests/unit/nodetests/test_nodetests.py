@@ -8,7 +8,7 @@ from typing import Any, Sequence
 
 import pytest
 
-from scrjob.errors import NotSupportedError, PluginError
+from scrjob.errors import NotInAllocationError, NotSupportedError, PluginError
 from scrjob.model import NodeDown
 from scrjob.nodetests import NodeTest, NodeTests
 from scrjob.testing.fakes import FakeClock, FakeJobEnv, fake_context
@@ -161,3 +161,19 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_the_base_test_passes_all() -> None:
     assert NodeTest().execute(NODES, FakeJobEnv()) == {}
+
+
+def test_a_published_test_that_answers_nothing_fails_nobody() -> None:
+    class Silent(NodeTest):
+        def __init__(self) -> None:
+            """As tests of sites do it: the base class is not called."""
+
+        def execute(self, nodes: Sequence[str], jobenv: Any) -> Any:
+            return None
+
+    assert driver(Silent()).execute(NODES, FakeJobEnv()) == {}
+
+
+def test_an_allocation_that_is_over_is_no_doubt_about_a_test() -> None:
+    with pytest.raises(NotInAllocationError, match="has ended"):
+        driver(Raising(NotInAllocationError("it has ended"))).execute(NODES, FakeJobEnv())

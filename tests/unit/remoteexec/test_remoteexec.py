@@ -114,3 +114,15 @@ def test_a_forced_one_that_cannot_be_used_is_an_error() -> None:
     with pytest.raises(PluginError, match="unknown remote execution 'nothing'"):
         auto.choose_remote_exec(fake_context(), ["ready"], "nothing")
     assert isinstance(auto.choose_remote_exec(fake_context(), [], "ready"), Ready)
+
+
+def test_a_published_back_end_with_rexec_alone_can_be_used() -> None:
+    class Published(RemoteExec):
+        def __init__(self) -> None:
+            """As back ends of sites do it: the base class is not called."""
+
+        def rexec(self, argv: Any, nodes: Any, jobenv: Any) -> RemoteExecResult:
+            return RemoteExecResult(argv, nodes)
+
+    assert Published.available(fake_context()) is None
+    assert Published().bounded(2.5).timeout_s == 2.5

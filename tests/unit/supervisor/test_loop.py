@@ -189,6 +189,12 @@ def test_disabled_scr_passes_through(tmp_path: Path) -> None:
     assert list((tmp_path / ".scr").iterdir()) == []
 
 
+def test_a_signal_ends_a_step_that_is_passed_through(tmp_path: Path) -> None:
+    job = Job(tmp_path, [Step(None, at={5: lambda c: c.send(signal.SIGTERM)})])
+    assert job.run(SCR_ENABLE="0") == 137
+    assert job.cluster.kills == 1
+
+
 def test_a_lost_supervisor_is_continued(tmp_path: Path) -> None:
     class Killed(BaseException):
         pass

@@ -12,7 +12,7 @@ import pytest
 
 from scripted_cluster import Cluster, Launcher, Step
 from scripted_job import Job
-from scrjob.errors import CommandTimeoutError, ScrError, UsageError
+from scrjob.errors import CommandTimeoutError, NotInAllocationError, ScrError, UsageError
 from scrjob.formats import kvtree, nodes
 from scrjob.run import run
 
@@ -52,6 +52,17 @@ class TestManagerWithoutAnswer:
         job = Job(tmp_path, [Step(5, 7, at={1: fails("down_nodes")}), Step()])
         assert job.run(SCR_RUNS="2") == 0
         assert job.state()["bad_nodes"] == {}
+
+    def test_a_chosen_set_of_nodes_is_believed_until_the_ranks_report(self, tmp_path: Path) -> None:
+        """A spare that dies is none of the run's business, however few nodes the ranks took."""
+
+        class Choosing(Launcher):
+            def chosen_nodes(self, jobstep: Any) -> Any:
+                return ["n1", "n2"]
+
+        job = Job(tmp_path, [Step(10, at={5: lambda c: c.kill_node("n5")})], wanted=0)
+        assert run_with(job, Choosing(job.cluster)) == 0
+        assert job.causes() == ["success"]
 
     def test_an_end_that_becomes_known_late_leaves_time_to_save(self, tmp_path: Path) -> None:
         """Lesson B8: the end was unknown at the start; the reserve is a share of what is left then."""
@@ -235,3 +246,13 @@ class TestPublishedLaunchers:
         assert run_with(job, Published(job.cluster), SCR_RUNS="2") == 0
         assert job.causes() == ["application error", "success"]
         assert job.state()["runs"][0]["exit_code"] == 1
+
+
+class TestAllocationThatEnds:
+    def test_under_a_run(self, tmp_path: Path) -> None:
+        over = NotInAllocationError("allocation 42 has ended: killed")
+        job = Job(tmp_path, [Step(5, 137, at={1: fails("down_nodes", over)}), Step()])
+        assert job.run(SCR_RUNS="3") == 69
+        assert job.causes() == ["node down"]
+        assert "allocation 42 has ended" in job.state()["runs"][0]["evidence"][0]
+        assert job.state()["bad_nodes"] == {}
