@@ -99,6 +99,15 @@ class Job:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def data(self, node: str, found: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the part of a node's snapshot that is the program's files and their redundancy."""
+        files = self.snapshot(node) if found is None else found
+        return {
+            path: value
+            for path, value in files.items()
+            if path.endswith(".dat") or "reddesc.er.0." in path
+        }
+
     def command(self, *argv: str) -> int:
         return self.here.run(list(argv), env=self.environ()).returncode
 
@@ -162,6 +171,25 @@ def test_a_spare_takes_over_files_move_and_the_next_loss_is_survived_too(job: Jo
     job.here.revive("node2")
     assert job.run("2135", 8, 2, 1) == Report("ckpt.1", True, [True])
     assert "FETCH_START" not in job.log()
+
+
+def test_a_spare_shifts_ranks_that_use_the_same_base_names(job: Job):
+    """In cache only the base name counts: rank 2 comes to where rank 3 was, with a file of its name."""
+    job.run("1234", 4, 1, 1, "--alike")
+    job.here.wipe("node2")
+    assert job.run("1345", 4, 2, 0, "--alike") == Report("ckpt.1", True, [])
+    assert job.run("1234", 4, 2, 0, "--alike") == Report("ckpt.1", True, [])
+
+
+def test_ranks_with_the_same_base_names_that_cannot_be_placed_lose_nothing(job: Job):
+    job.run("1234", 4, 1, 1, "--alike")
+    before = {node: job.snapshot(node) for node in job.here.nodes}
+    assert job.code("2134", 4, 2, 0, "--alike") != 0  # each in the other's way
+    data = {node: job.data(node) for node in job.here.nodes}
+    assert data == {node: job.data(node, found) for node, found in before.items()}
+    assert job.code("124", 4, 2, 0, "--alike") != 0  # two of them on the first node
+    assert {node: job.data(node) for node in job.here.nodes} == data
+    assert job.run("1234", 4, 2, 0, "--alike") == Report("ckpt.1", True, [])
 
 
 def test_all_ranks_on_other_nodes_than_before(job: Job):

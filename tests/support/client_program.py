@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The program that tests run on nodes: restarts, writes checkpoints, checks every byte it reads.
 
-    client_program.py FIRST COUNT [--bytes N] [--old-bytes N] [--fail RANK] [--report PATH]
+    client_program.py FIRST COUNT [--bytes N] [--old-bytes N] [--fail RANK] [--report PATH] [--alike]
 
 Writes checkpoints ckpt.FIRST, ckpt.FIRST+1, ...; FIRST 0 goes on after the one that it restarted from.
 Rank 0 reports as JSON where it restarted and which writes were good. Files differ in number and size
-from rank to rank; the last rank has none.
+from rank to rank; the last rank has none. ``--alike``: ranks use the same base names.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from mpi4py import MPI
 import scrjob.client as scr
 
 
-def names(checkpoint: str, rank: int, size: int) -> list[str]:
+def names(checkpoint: str, rank: int, size: int, alike: bool = False) -> list[str]:
     count = 0 if rank == size - 1 else 1 + rank % 3
+    if alike:
+        return [f"{checkpoint}/rank_{rank}/{number}.dat" for number in range(count)]
     return [f"{checkpoint}/rank_{rank}.{number}.dat" for number in range(count)]
 
 
@@ -40,6 +42,7 @@ def main() -> int:
     parser.add_argument("--old-bytes", type=int, default=5000)
     parser.add_argument("--fail", type=int, default=-1)
     parser.add_argument("--report", default="report.json")
+    parser.add_argument("--alike", action="store_true")
     options = parser.parse_args()
     comm = MPI.COMM_WORLD
     scr.init()
@@ -48,7 +51,7 @@ def main() -> int:
     with scr.restart() as old:
         if old:
             found = old.name
-            for name in names(old.name, comm.rank, comm.size):
+            for name in names(old.name, comm.rank, comm.size, options.alike):
                 with open(old.route(os.path.join(prefix, name)), "rb") as file:
                     if file.read() != content(name, options.old_bytes):
                         print(f"rank {comm.rank}: {name} is wrong", file=sys.stderr)
@@ -62,7 +65,7 @@ def main() -> int:
     good = []
     for number in range(options.first, options.first + options.count):
         with scr.checkpoint(f"ckpt.{number}") as new:
-            for name in names(new.name, comm.rank, comm.size):
+            for name in names(new.name, comm.rank, comm.size, options.alike):
                 try:
                     with open(new.route(os.path.join(prefix, name)), "wb") as file:
                         file.write(content(name, options.bytes))

@@ -11,14 +11,16 @@ Source: docs/howto/python-client.md, "Restart in place".
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, Iterator, NamedTuple, NoReturn, Optional, Sequence
 
 from scrjob.client import layout, move
 from scrjob.client.encode import Place, own_member
-from scrjob.client.rebuild import find, make_whole, read_header
+from scrjob.client.opened import shared_paths
+from scrjob.client.rebuild import find, make_whole, read_header, refuse_others
 from scrjob.client.team import EXPECTED
 from scrjob.errors import FormatError, ScrError, UnrecoverableError
 from scrjob.formats import er, filemap, kvtree, redset_header
@@ -26,6 +28,7 @@ from scrjob.formats.redset_header import DATA_SET, MAP_SET
 
 if TYPE_CHECKING:
     from scrjob.client.core import Core
+    from scrjob.client.team import Team
     from scrjob.formats.cindex import CachedDataset
     from scrjob.formats.redset_header import ProtectedFile
 
@@ -86,6 +89,8 @@ def _restore_dataset(core: Core, entry: CachedDataset) -> None:
     core.cache.make_directories(path, fresh=False)
     for name in sets:
         place = Place(path, name)
+        if name == DATA_SET:
+            _refuse_clashes(core, entry)
         _move(core, place, surveys[name])
         make_whole(core.team, place, core.settings.mpi_buf_size)
     with core.team.together("checking restored files"):
@@ -152,35 +157,109 @@ def _check(core: Core, entry: CachedDataset, found: dict[str, _Survey]) -> None:
         )
     worlds = {survey.world for survey in found.values() if survey.world is not None}
     if worlds - {core.team.size}:
-        is_safe = core.team.on_first(
-            "reading the flush file", lambda: bool(core.prefix.flushed([entry.id]))
-        )
         text = f"dataset {entry.id} in cache is of {max(worlds)} ranks, not {core.team.size}"
-        if is_safe:
-            raise UnrecoverableError(text)
-        raise ScrError(
-            f"{text}, and is nowhere else; start as many ranks, save it with scr_postrun, or set "
-            "SCR_CACHE_PURGE=1 to give it up"
-        )
+        _pass_over(core, entry, text, "start as many ranks")
+
+
+def _pass_over(core: Core, entry: CachedDataset, text: str, advice: str) -> NoReturn:
+    """Refuse a dataset that is not for this run. Collective.
+
+    Raises:
+        UnrecoverableError: it is in the prefix too.
+        ScrError: it is nowhere else.
+    """
+    if core.team.on_first("reading the flush file", lambda: bool(core.prefix.flushed([entry.id]))):
+        raise UnrecoverableError(text)
+    raise ScrError(
+        f"{text}, and is nowhere else; {advice}, save it with scr_postrun, or set "
+        "SCR_CACHE_PURGE=1 to give it up"
+    )
+
+
+def _refuse_clashes(core: Core, entry: CachedDataset) -> None:
+    """Refuse a placement that brings two files of one base name to a node, as far as filemaps tell.
+
+    Raises:
+        ScrError: see ``_pass_over``.
+    """
+    team = core.team
+    names: list[str] = []
+    with contextlib.suppress(*EXPECTED):  # a filemap that cannot be read is told in the end
+        tree = kvtree.read(layout.filemap_path(entry.path or "", team.rank))
+        names = list(filemap.parse(tree))
+    everyone = team.node.gather(names)
+    shared: set[str] = team.node.scatter(None if everyone is None else shared_paths(everyone))
+    clashes = team.comm.allgather(min(shared, default=None))
+    first = next((name for name in clashes if name is not None), None)
+    if first is not None:
+        text = f"dataset {entry.id} in cache has two files {first!r} for ranks of one node now"
+        _pass_over(core, entry, text, "place the ranks as before")
+
+
+class _Move(NamedTuple):
+    """A rank's files of a set are to go from one node to another."""
+
+    rank: int
+    source: str
+    target: str
 
 
 def _move(core: Core, place: Place, found: dict[str, _Survey]) -> None:
     """Move each rank's files to the node where it runs. Collective; every rank has the same plan."""
     team = core.team
+    moves = _moves(team, found)
+    if not moves:
+        return
+    piece = core.settings.mpi_buf_size
     error: Optional[Exception] = None
+    sent: dict[int, list[ProtectedFile]] = {}
+    received: Optional[move.Received] = None
+    for rank, source, _ in moves:
+        sender = team.leader_of(source)
+        if team.rank == sender:
+            files = _files_of(place, rank)
+            if move.send(team.comm, rank, files, piece):
+                sent[rank] = files
+        elif team.rank == rank:
+            received = move.receive(team.comm, sender, place.dataset, piece)
+            error = received.error
+    try:
+        team.agree("moving files to their ranks' nodes", error)
+        for wave in _waves(moves):
+            ranks = {one.rank for one in wave}
+            with team.together("naming moved files"):
+                if received is not None and received.arrived and team.rank in ranks:
+                    refuse_others(place, team.rank, [file.path for file in received.files])
+                    received.commit()
+            for rank in ranks & set(sent):
+                move.delete(sent[rank])
+            team.comm.barrier()
+    finally:
+        if received is not None:
+            received.discard()
+
+
+def _moves(team: Team, found: dict[str, _Survey]) -> list[_Move]:
+    moves = []
     for rank in range(team.size):
         here = team.domains[rank]
         holders = [name for name in team.domain_names() if rank in _ranks(found, name)]
-        if not holders or here in holders:
-            continue
-        sender = team.leader_of(holders[0])
-        if team.rank == sender:
-            files = _files_of(place, rank)
-            move.send(team.comm, rank, files, core.settings.mpi_buf_size)
-        elif team.rank == rank:
-            _, trouble = move.receive(team.comm, sender, place.dataset, core.settings.mpi_buf_size)
-            error = error or trouble
-    team.agree("moving files to their ranks' nodes", error)
+        if holders and here not in holders:
+            moves.append(_Move(rank, holders[0], here))
+    return moves
+
+
+def _waves(moves: Sequence[_Move]) -> Iterator[list[_Move]]:
+    """Yield moves such that a node gets files when those that leave it are gone, as far as that goes.
+
+    Ranks may use the same base names on different nodes, and a spare shifts all of them.
+    """
+    todo = list(moves)
+    while todo:
+        leaving = {one.source for one in todo}
+        wave = [one for one in todo if one.target not in leaving]
+        yield wave or todo
+        todo = [one for one in todo if one.target in leaving] if wave else []
 
 
 def _ranks(found: dict[str, _Survey], domain: str) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 """Files that lie on another node than their rank: moved over messages, in bounded memory.
 
 A relaunch may put a rank on another node, typically when a spare took over. Its files go to the node
-where it runs now; the redundancy file goes last, under its own name only when all else has arrived:
+where it runs now, first under temporary names. They get their own names only when all of them have
+arrived and the node has nothing of another rank under these names; the redundancy file last, for
 without it the others count as lost. Only then the old copies are deleted.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -35,8 +36,35 @@ class _Notice(NamedTuple):
     files: list[ProtectedFile]
 
 
+class Received(NamedTuple):
+    """What came from another node: files, where they lie for the moment, and how it went.
+
+    ``arrived``: all is here; False without an error means that the sender could not read its files.
+    """
+
+    files: Sequence[ProtectedFile]
+    parts: Sequence[str]
+    arrived: bool
+    error: Optional[Exception]
+
+    def commit(self) -> None:
+        """Give the files their names, the last one last.
+
+        Raises:
+            OSError: one cannot be named; the last one then is not, either.
+        """
+        for file, part in zip(self.files, self.parts):
+            os.replace(part, file.path)
+
+    def discard(self) -> None:
+        """Remove what still has a temporary name."""
+        for part in self.parts:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+
+
 def send(comm: Communicator, rank: int, files: Sequence[ProtectedFile], piece_bytes: int) -> bool:
-    """Send files to a rank; True, and the files are deleted here, if all of them arrived.
+    """Send files to a rank; returns whether all of them arrived.
 
     Args:
         comm: all ranks.
@@ -63,22 +91,18 @@ def send(comm: Communicator, rank: int, files: Sequence[ProtectedFile], piece_by
                 os.close(fd)
     comm.send(trouble.error is None, rank, _TAG)
     arrived: bool = comm.recv(source=rank, tag=_TAG)
-    if arrived:
-        for file in reversed(files):  # the redundancy file first: without it the rest is not taken
-            with contextlib.suppress(OSError):
-                os.unlink(file.path)
     return arrived
 
 
-def receive(
-    comm: Communicator, rank: int, dataset: str, piece_bytes: int
-) -> tuple[bool, Exception | None]:
-    """Take the files that ``send`` sends; they must lie in the directory ``dataset``.
+def delete(files: Sequence[ProtectedFile]) -> None:
+    """Delete what was sent and has its names on the other node."""
+    for file in reversed(files):  # the redundancy file first: without it the rest is not taken
+        with contextlib.suppress(OSError):
+            os.unlink(file.path)
 
-    Returns:
-        whether all is here, and this rank's own error; False without an error means that the sender
-        could not read its files.
-    """
+
+def receive(comm: Communicator, rank: int, dataset: str, piece_bytes: int) -> Received:
+    """Take the files that ``send`` sends; they must belong in the directory ``dataset``."""
     notice: _Notice = comm.recv(source=rank, tag=_TAG)
     buffer = np.empty(max(1, piece_bytes), dtype=np.uint8)
     trouble = FirstError()
@@ -104,16 +128,11 @@ def receive(
             if fd >= 0:
                 os.close(fd)
     is_whole: bool = comm.recv(source=rank, tag=_TAG)
-    if is_whole:
-        for file, part in zip(notice.files, parts):
-            trouble.run(os.replace, part, file.path)
-    arrived = is_whole and trouble.error is None
-    if not arrived:
-        for part in parts:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
-    comm.send(arrived, rank, _TAG)
-    return arrived, trouble.error
+    received = Received(notice.files, parts, is_whole and trouble.error is None, trouble.error)
+    if not received.arrived:
+        received.discard()
+    comm.send(received.arrived, rank, _TAG)
+    return received
 
 
 def _create(part: str, path: str, dataset: str) -> int:

@@ -22,7 +22,7 @@ from scrjob.errors import FormatError, UnrecoverableError
 from scrjob.formats import redset_header
 from scrjob.redundancy.attributes import apply_attributes
 from scrjob.redundancy.encode import header_of
-from scrjob.redundancy.logical import LogicalReader, LogicalWriter
+from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part
 from scrjob.redundancy.paths import is_below
 from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter
 from scrjob.redundancy.stripes import role
@@ -48,12 +48,57 @@ class _Work(NamedTuple):
     piece_bytes: int
 
 
+class _Output:
+    """A lost member on its way: all of it under temporary names until ``commit``."""
+
+    def __init__(self, header: Header, place: Place) -> None:
+        member = own_member(header)
+        rank = member.descriptor.world_rank
+        self._files = member.files
+        self._parts = [
+            Part(place.path(f"rebuild.{rank}.{number}"), file.size_bytes)
+            for number, file in enumerate(member.files)
+        ]
+        self.data = LogicalWriter(self._parts)
+        self.parity: Optional[RedsetWriter] = None
+        self._header = header
+        self._place = place
+
+    def create(self) -> None:
+        """Make the files."""
+        _check_places(own_member(self._header), self._place)
+        self.data.create()
+        path = self._place.redset(self._header)
+        self.parity = RedsetWriter(path, self._header, path + PART)
+
+    def commit(self) -> None:
+        """Give the files their attributes and names, the redundancy file last."""
+        for file, part in zip(self._files, self._parts):
+            fd = os.open(part.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                apply_attributes(fd, file.stat)
+            finally:
+                os.close(fd)
+            os.replace(part.path, file.path)
+        if self.parity is not None:
+            self.parity.commit()
+
+    def close(self) -> None:
+        """Remove what has no name yet."""
+        self.data.close()
+        for part in self._parts:
+            with contextlib.suppress(OSError):
+                os.unlink(part.path)
+        if self.parity is not None:
+            self.parity.close()
+
+
 class _Restored(NamedTuple):
     """A member after the work of its group: what to record of it, its own error, what is to be named."""
 
     header: Optional[Header]
     error: Optional[Exception] = None
-    writer: Optional[RedsetWriter] = None
+    output: Optional[_Output] = None
 
 
 def read_header(path: str) -> Header:
@@ -126,14 +171,14 @@ def make_whole(team: Team, place: Place, piece_bytes: int) -> None:
         work = _Work(comm, group, place, piece_bytes)
         if group.number in lost:
             done = _restore(work, held, lost[group.number])
-        # Only when all members have given what they should is it data: no redundancy file before that.
+        # Only when all members have given what they should is it data: no file has its name before.
         team.agree("rebuilding lost files", done.error)
         with team.together("finishing rebuilt files"):
-            if done.writer is not None:
-                done.writer.commit()
+            if done.output is not None:
+                done.output.commit()
     finally:
-        if done.writer is not None:
-            done.writer.close()
+        if done.output is not None:
+            done.output.close()
         comm.Free()
     header = done.header
     assert header is not None  # noqa: S101 - else agree has raised
@@ -212,47 +257,50 @@ def _give(work: _Work, header: Header, missing: int) -> Optional[Exception]:
 
 
 def _take(work: _Work, header: Header) -> _Restored:
-    """Write the lost member's files, and its redundancy file under a temporary name."""
+    """Write the lost member's files and its redundancy file."""
     own = work.comm.rank
     chunk = header.chunk_bytes or 0
-    member = own_member(header)
-    path = work.place.redset(header)
     trouble = FirstError()
-    parity: Optional[RedsetWriter] = None
-    with contextlib.closing(LogicalWriter(parts_of(member))) as data:
-        try:
-            _check_places(member, work.place)
-            data.create()
-            parity = RedsetWriter(path, header, path + PART)
-        except EXPECTED as error:
-            trouble.error = error
+    output = _Output(header, work.place)
+    trouble.run(output.create)
 
-        def write(stripe: int, offset: int, view: memoryview) -> None:
-            part = role(stripe, own, work.comm.size)
-            if parity is None:
-                return
-            if part.is_parity:
-                parity.write(offset, view)
-            else:
-                data.write(part.block * chunk + offset, view)
+    def write(stripe: int, offset: int, view: memoryview) -> None:
+        part = role(stripe, own, work.comm.size)
+        if output.parity is None:
+            return
+        if part.is_parity:
+            output.parity.write(offset, view)
+        else:
+            output.data.write(part.block * chunk + offset, view)
 
-        own_error = ring.restore(work.comm, own, None, write, chunk, work.piece_bytes)
-        trouble.error = trouble.error or own_error
-        trouble.run(data.close)
-    trouble.run(_put_attributes_back, member)
-    return _Restored(header, trouble.error, parity)
+    own_error = ring.restore(work.comm, own, None, write, chunk, work.piece_bytes)
+    trouble.error = trouble.error or own_error
+    trouble.run(output.data.close)
+    return _Restored(header, trouble.error, output)
 
 
 def _check_places(member: Member, place: Place) -> None:
     for file in member.files:
         if not is_below(file.path, place.dataset) or ".." in file.path.split("/"):
             raise FormatError(f"{file.path!r} is no place in {place.dataset!r}")
+    refuse_others(place, member.descriptor.world_rank, [file.path for file in member.files])
 
 
-def _put_attributes_back(member: Member) -> None:
-    for file in member.files:
-        fd = os.open(file.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            apply_attributes(fd, file.stat)
-        finally:
-            os.close(fd)
+def refuse_others(place: Place, rank: int, paths: Sequence[str]) -> None:
+    """Refuse paths at which this node holds a file of another rank: in cache only base names differ.
+
+    Raises:
+        FormatError: there is one.
+        OSError: the set cannot be listed.
+    """
+    there = {path for path in paths if os.path.lexists(path)}
+    if not there:
+        return
+    for name in os.listdir(os.path.dirname(place.path("x"))):
+        found = redset_header.parse_name(name)
+        if found is None or found.set_name != place.set_name or found.rank == rank:
+            continue
+        header = find(place, found.rank)
+        for file in () if header is None else own_member(header).files:
+            if file.path in there:
+                raise FormatError(f"holds the file of rank {found.rank}", path=file.path)

@@ -23,7 +23,7 @@ def exchange(files, dataset: str, piece: int = 7) -> tuple[bool, tuple[bool, obj
         return move.receive(comm, 0, dataset, piece)
 
     sent, received = run_all(2, program)
-    return sent, received
+    return sent, (received.arrived, received.error)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from scrjob.client import scheme
 from scrjob.client.encode import Place, protect
-from scrjob.client.rebuild import make_whole, read_header
+from scrjob.client.rebuild import make_whole, read_header, refuse_others
 from scrjob.client.team import Team
 from scrjob.errors import FormatError, ScrError, UnrecoverableError
 from scrjob.formats import er, kvtree, redset_header
@@ -182,7 +182,7 @@ def test_a_place_that_cannot_be_written_is_an_error_that_may_pass(world: World):
     os.makedirs(f"{world.file(3, 0)}/in the way")
     answers = world.rebuild()
     assert [type(answer) for answer in answers] == [ScrError] * 4
-    assert str(answers[0]).startswith("rank 3 on node3: rebuilding lost files: ")
+    assert str(answers[0]).startswith("rank 3 on node3: finishing rebuilt files: ")
     shutil.rmtree(world.file(3, 0))
     assert world.rebuild() == [None] * 4
     assert world.snapshot() == before
@@ -205,7 +205,50 @@ def test_a_survivor_that_cannot_be_read_is_an_error_that_may_pass(world: World, 
         answers = world.rebuild()
     assert [type(answer) for answer in answers] == [ScrError] * 4
     assert str(answers[2]).startswith("rank 0 on node0: rebuilding lost files: ")
+    assert os.listdir(world.place(3).dataset) == [".scr"]  # nothing that could be taken for data
+    assert os.listdir(world.place(3).path("")) == []
     assert world.rebuild() == [None] * 4
+    assert world.snapshot() == before
+
+
+def test_what_is_left_of_a_lost_member_stays_until_all_of_it_is_restored(world: World, monkeypatch):
+    from scrjob.redundancy import logical
+
+    os.unlink(world.file(0, 2))
+    before = world.snapshot()
+    real = logical.open_regular
+
+    def refuse(path: str) -> int:
+        if path == world.file(3, 0):
+            raise OSError(5, "Input/output error", path)
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logical, "open_regular", refuse)
+        assert [type(answer) for answer in world.rebuild()] == [ScrError] * 4
+    assert world.snapshot() == before
+
+
+def test_a_file_of_another_rank_of_the_node_is_not_replaced(tmp_path):
+    """Only base names differ in cache: a rank that comes to another's node may bring the same."""
+    world = World(tmp_path)
+    world.encode()
+    before = world.snapshot()
+    name = os.path.basename(world.typed(0))
+    os.rename(
+        world.typed(0), world.place(1).path(name)
+    )  # rank 0's files are where rank 1's are lost
+
+    def body(_team: Team, rank: int) -> None:
+        if rank == 1:
+            refuse_others(world.place(1), 1, [world.file(0, 0), world.file(1, 0)])
+
+    answers = world.together(body, any_end=True)
+    assert isinstance(answers[1], FormatError)
+    assert "holds the file of rank 0" in str(answers[1])
+    refuse_others(world.place(1), 0, [world.file(0, 0)])  # its own
+    refuse_others(world.place(1), 1, [f"{world.file(0, 0)}.new"])
+    os.rename(world.place(1).path(name), world.place(0).path(name))
     assert world.snapshot() == before
 
 
