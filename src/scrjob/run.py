@@ -164,18 +164,16 @@ def _finish(
         saved = Postrun((), newest_safe=False)
     for row in saved.datasets:
         say(f"{row.kind} {row.name} (dataset {row.dataset_id}): {row.how}")
-    code = outcome.code
-    if code in EXIT_DATA_SAFE and not saved.newest_safe:
-        code = EXIT_NOT_SAFE
+    if outcome.code in EXIT_DATA_SAFE and not saved.newest_safe:
+        why = f"{outcome.why}, but its newest data is not safe"
+        outcome = outcome._replace(code=EXIT_NOT_SAFE, why=why)
     loop.leave()
-    report = make_report(
-        jobenv, job_state, outcome._replace(code=code), saved, clock.monotonic() - began
-    )
+    report = make_report(jobenv, job_state, outcome, saved, clock.monotonic() - began)
     job_state.data["saved"] = report["datasets"]
     job_state.save(state.DONE)
     for line in report_lines(report):
         say(line)
-    return code
+    return outcome.code
 
 
 def print_usage(launcher: str = "") -> str:

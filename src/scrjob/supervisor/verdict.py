@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Sequence
 
+from scrjob.hostlist import compress_hosts
 from scrjob.model import Cause, ExitStatus, NodeDown
 
 FULL = ("no space left", "disk quota exceeded", "insufficient space")
@@ -61,10 +62,7 @@ def judge(end: StepEnd, finalized: str, time_reasons: Sequence[str]) -> Verdict:
     full = [bad for bad in end.down if any(word in bad.reason.lower() for word in FULL)]
     gone = [bad for bad in end.down if bad not in full]
     if gone and not success:
-        return Verdict(
-            Cause.NODE_DOWN,
-            [f"{bad.node}: {bad.reason} (by {bad.test})" for bad in gone] + exit_line,
-        )
+        return Verdict(Cause.NODE_DOWN, _by_reason(gone) + exit_line)
     if end.hang:
         return Verdict(Cause.HANG, [end.hang])
     if end.time_up or (end.halt_reason in time_reasons and not end.signal_name):
@@ -83,6 +81,14 @@ def judge(end: StepEnd, finalized: str, time_reasons: Sequence[str]) -> Verdict:
     if end.halt_reason not in ("", finalized):
         return Verdict(Cause.HALT, [end.halt_reason, *exit_line])
     return Verdict(Cause.APPLICATION, exit_line)
+
+
+def _by_reason(gone: Sequence[NodeDown]) -> list[str]:
+    """Return one line for each thing that was said, with all the nodes of which it was said."""
+    said: dict[str, list[str]] = {}
+    for bad in gone:
+        said.setdefault(f"{bad.reason} (by {bad.test})", []).append(bad.node)
+    return [f"{compress_hosts(nodes)}: {what}" for what, nodes in said.items()]
 
 
 def _exit_line(status: Optional[ExitStatus]) -> list[str]:

@@ -150,6 +150,7 @@ class TestSavesAndEndsTheStep:
         assert job.cluster.halt_reason() is None
         assert report(job)["newest_safe"] is False
         assert any("could not be saved" in line for line in job.told)
+        assert "not safe" in job.told[-1]
 
 
 class TestSignals:

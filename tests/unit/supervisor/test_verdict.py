@@ -52,5 +52,11 @@ def test_a_verdict_names_the_node_its_witness_and_the_exit_code() -> None:
     assert str(verdict) == "node down: n3: connection closed (by resource manager); exit code 7"
 
 
+def test_what_holds_for_many_nodes_is_said_once() -> None:
+    down = [DEAD._replace(node=f"n{number}") for number in (1, 2, 3, 7)]
+    verdict = judge(StepEnd(SEVEN, down=down), FINAL, TIME)
+    assert verdict.evidence[0] == "n[1-3,7]: connection closed (by resource manager)"
+
+
 def test_a_signal_is_told_as_a_signal() -> None:
     assert str(judge(StepEnd(KILLED), FINAL, TIME)) == "application error: ended by signal 9"
