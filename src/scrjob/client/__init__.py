@@ -295,7 +295,9 @@ def checkpoint(name: Optional[str] = None) -> Iterator[Dataset]:
 def restart() -> Iterator[Dataset]:
     """Read the checkpoint to restart from; the object is false if there is none.
 
-    An exception in the block gives the checkpoint up on all ranks and goes on.
+    Set ``valid`` to False for a checkpoint that cannot be read: it is given up on all ranks. An exception
+    in the block goes on and gives nothing up; it may be the program's fault, or an interrupt, and the
+    checkpoint the only one.
     """
     if have_restart() is None:
         yield Dataset("")
@@ -303,9 +305,6 @@ def restart() -> Iterator[Dataset]:
     found = Dataset(start_restart())
     try:
         yield found
-    except BaseException:
-        found.valid = False
-        raise
     finally:
         found.valid = complete_restart(found.valid)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Iterable
@@ -56,6 +57,13 @@ class Output:
         return list(self._files)
 
     @property
+    def targets(self) -> list[str]:
+        """Return where they belong in the prefix."""
+        return [
+            os.path.join(meta.directory or "", meta.name or "") for meta in self._files.values()
+        ]
+
+    @property
     def size_bytes(self) -> int:
         """Return the size of all files, once ``finish`` has looked."""
         return sum(meta.stat.size_bytes or 0 for meta in self._files.values())
@@ -84,6 +92,25 @@ class Output:
         )
         self._write()
         return place
+
+    def sync(self) -> None:
+        """Make files durable that this rank has written to the prefix itself, in bypass mode.
+
+        They are about to be called complete, and the node may die with what it has not sent yet.
+
+        Raises:
+            OSError: one cannot be made durable.
+        """
+        for path in self._files if self.entry.is_bypass else ():
+            with contextlib.suppress(
+                FileNotFoundError, PermissionError
+            ):  # told by finish; not ours
+                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    if stat.S_ISREG(os.fstat(fd).st_mode):
+                        os.fsync(fd)
+                finally:
+                    os.close(fd)
 
     def disown(self, paths: Iterable[str]) -> None:
         """Leave files to another rank that wrote them too; they are listed once in a dataset."""

@@ -149,6 +149,8 @@ class Prefix:
     ) -> None:
         """List a dataset whose files are all in the prefix; a checkpoint becomes the current one.
 
+        Not if a newer one is that: this one was flushed late.
+
         Args:
             dataset_id: its id.
             name: its name.
@@ -162,7 +164,9 @@ class Prefix:
         )
         index = self.index()
         index.put_complete(dataset_id, name, descriptor, complete=True, when=self.now())
-        if descriptor.integer("FLAG_CKPT"):
+        current = index.current()
+        newest = 0 if current is None else index.id_of(current) or 0
+        if descriptor.integer("FLAG_CKPT") and newest <= dataset_id:
             index.set_current(name)
         index.write(paths.index_file(self.path))
 

@@ -21,6 +21,7 @@ from scrjob.formats.dataset import Descriptor
 
 if TYPE_CHECKING:
     from scrjob.client.core import Core
+    from scrjob.client.team import Communicator
     from scrjob.formats.cindex import CachedDataset
     from scrjob.formats.kvtree import KVTree
 
@@ -100,6 +101,8 @@ def finish(core: Core, output: Output, valid: bool) -> bool:
     kind = "CHECKPOINT" if details.is_ckpt else "OUTPUT"
     good = False
     try:
+        with core.team.together("completing the dataset"):
+            output.sync()
         _settle_shared(core, output)
         with core.team.together("completing the dataset"):
             if not valid:
@@ -143,22 +146,36 @@ def _list(core: Core, dataset_id: int, descriptor: KVTree) -> None:
 def _settle_shared(core: Core, output: Output) -> None:
     """See to files that several ranks have named. Collective.
 
-    In the prefix they are one file, which is listed once. In cache, where only the base name counts,
-    they would overwrite each other.
+    In bypass mode they are one file, which is listed once. Out of a cache they would overwrite each other
+    in the prefix, and already there, where only the base name counts, those of one node.
 
     Raises:
         ScrError: on all ranks.
     """
-    group = core.team.comm if output.entry.is_bypass else core.team.node
-    everyone = group.gather(output.paths)
-    shared: set[str] = group.scatter(None if everyone is None else shared_paths(everyone))
-    with core.team.together("completing the dataset"):
-        if shared and not output.entry.is_bypass:
+    team = core.team
+    shared = _shared(team.comm, output.targets)
+    if output.entry.is_bypass:
+        output.disown(shared)
+        return
+    alike = _shared(team.node, output.paths)
+    with team.together("completing the dataset"):
+        if shared:
             raise DatasetError(
-                f"{min(shared)}: another rank of this node has a file of this base name; "
+                f"{min(shared)}: another rank writes this file too; ranks can only share files with "
+                "SCR_CACHE_BYPASS=1"
+            )
+        if alike:
+            raise DatasetError(
+                f"{min(alike)}: another rank of this node has a file of this base name; "
                 "in cache they must differ"
             )
-    output.disown(shared)
+
+
+def _shared(group: Communicator, paths: list[str]) -> set[str]:
+    """Return those paths that a lower rank of the group has too. Collective in the group."""
+    everyone = group.gather(paths)
+    found: set[str] = group.scatter(None if everyone is None else shared_paths(everyone))
+    return found
 
 
 def _log_transfer(core: Core, label: str, output: Output, details: Descriptor) -> None:

@@ -96,9 +96,19 @@ def test_an_exception_in_a_block_gives_the_dataset_up_and_goes_on(start, world: 
     assert world.cached() == []
     with scr.checkpoint("ckpt.2") as new:
         save(new, world)
-    with pytest.raises(KeyError), scr.restart() as old:
-        fail_after(old.name)
-    assert not old.valid
+    scr.finalize()
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_an_exception_while_reading_costs_no_checkpoint(start, world: ClientWorld, error):
+    start()
+    with scr.checkpoint("ckpt.1") as new:
+        save(new, world)
+    with pytest.raises(error), scr.restart() as old:
+        raise error(old.name)
+    assert scr.have_restart() == "ckpt.1"
+    with scr.restart() as old:
+        old.valid = False
     assert scr.have_restart() is None
     scr.finalize()
 

@@ -98,6 +98,25 @@ def test_a_failed_flush_does_not_make_the_current_checkpoint_worse(world: Client
     assert world.run(read_back) == ["ckpt.1"] * 2
 
 
+def test_a_checkpoint_that_is_flushed_late_does_not_become_the_current_one(world: ClientWorld):
+    def program(session: Session, rank: Rank) -> None:
+        rank.comm.barrier()
+        if rank.number == 0:
+            open(f"{world.prefix}/ckpt.1", "wb").close()  # in the way of the first flush
+        rank.comm.barrier()
+        write(session, rank, "ckpt.1", is_output=True)
+        rank.comm.barrier()
+        if rank.number == 0:
+            os.unlink(f"{world.prefix}/ckpt.1")
+        rank.comm.barrier()
+        write(session, rank, "ckpt.2", is_output=True)
+        assert world.index().current() == "ckpt.2"
+
+    world.run(program, SCR_CACHE_SIZE="2")  # the end flushes what is left
+    assert world.index().entry(1).complete
+    assert world.index().current() == "ckpt.2"
+
+
 def test_output_that_is_a_checkpoint_is_flushed_once(world: ClientWorld):
     world.run(lambda s, r: write(s, r, "both", is_output=True), SCR_FLUSH="1")
     assert world.log().count("FLUSH_START") == 1

@@ -157,6 +157,38 @@ def test_the_same_base_name_on_two_ranks_of_a_node_is_told_not_overwritten(world
     assert world.run(program) == [False, False]
 
 
+def test_the_same_file_of_two_ranks_is_told_wherever_they_run(world: ClientWorld, caplog):
+    """On two nodes both are in cache; in the prefix one would overwrite the other."""
+
+    def program(session: Session, rank: Rank) -> bool:
+        session.start_output("ckpt.1", is_ckpt=True, is_output=False)
+        path = session.route_file(f"{world.prefix}/ckpt.1/state")
+        if rank.number == 0:
+            open(path, "wb").close()
+        return session.complete_output(True)
+
+    assert world.run(program, hosts=["node1", "node2"]) == [False, False]
+    assert "another rank writes this file too" in caplog.text
+
+
+def test_in_bypass_mode_files_are_durable_before_they_are_called_complete(
+    world: ClientWorld, monkeypatch
+):
+    synced = []
+    real = os.fsync
+
+    def sync(fd: int) -> None:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+        if name.startswith("rank_") or "summary" in name:
+            synced.append(name)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    world.run(lambda s, r: write(s, r, "ckpt.1"), SCR_CACHE_BYPASS="1")
+    assert sorted(synced[:2]) == ["rank_0.dat", "rank_1.dat"]
+    assert "summary" in synced[2]
+
+
 def test_the_same_base_name_twice_on_a_rank_is_an_error(world: ClientWorld):
     def program(session: Session, rank: Rank) -> None:
         session.start_output("ckpt.1", is_ckpt=True, is_output=False)
