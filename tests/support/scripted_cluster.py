@@ -11,6 +11,7 @@ from scrjob._context import RealContext
 from scrjob.errors import CommandNotFoundError
 from scrjob.formats import flush, halt, kvtree
 from scrjob.formats.dataset import Descriptor, build
+from scrjob.formats.index import Index
 from scrjob.jobenv import JobEnv
 from scrjob.launchers.joblauncher import JobLauncher
 from scrjob.model import ExitStatus
@@ -106,6 +107,19 @@ class Cluster(ResourceManager):
         flush.put_dataset(tree, number, build(about))
         flush.add_location(tree, number, flush.PFS)
         kvtree.write(str(path), tree)
+
+    def index(self, *numbers: int, current: int = 0) -> Path:
+        """Checkpoints that are complete in the prefix."""
+        path = self.prefix / ".scr" / "index.scr"
+        index = Index()
+        for number in numbers:
+            name = f"ckpt.{number}"
+            about = build(Descriptor(number, name, is_ckpt=True, created_us=number, complete=True))
+            index.put_complete(number, name, about, complete=True, when="2026-01-01T00:00:00")
+        if current:
+            index.set_current(f"ckpt.{current}")
+        index.write(str(path))
+        return path
 
     def halt_with(self, reason: str) -> None:
         halt.update(

@@ -257,3 +257,37 @@ class TestAllocationThatEnds:
         assert job.causes() == ["node down"]
         assert "allocation 42 has ended" in job.state()["runs"][0]["evidence"][0]
         assert job.state()["bad_nodes"] == {}
+
+
+class TestBetweenRuns:
+    @pytest.mark.parametrize("reason", ["TIME_LIMIT", "SCRJOB_SIGNAL"])
+    def test_a_halt_that_is_not_the_users_asks_for_a_requeue(
+        self, tmp_path: Path, reason: str
+    ) -> None:
+        job = Job(tmp_path, [Step(5, 7, at={4: lambda c: c.kill_node("n2")}), Step()])
+        deed = job.cluster.down_nodes
+        job.cluster.down_nodes = lambda: (  # type: ignore[method-assign]
+            job.cluster.halt_with(reason) if job.cluster.down else None,
+            deed(),
+        )[1]
+        assert job.run(SCR_RUNS="3") == 75
+        assert len(job.cluster.launches) == 1
+
+    def test_nodes_without_storage_of_their_own_are_saved_before_each_relaunch(
+        self, tmp_path: Path
+    ) -> None:
+        job = Job(tmp_path, [Step(5, 7, at={4: lambda c: c.dataset(1)}), Step()])
+        job.cluster.own_storage = False
+        assert job.run(SCR_RUNS="2") == 0
+        said = [line for line in job.told if "is in the prefix already" in line]
+        launched = [line for line in job.told if "launched on" in line]
+        assert job.told.index(said[0]) < job.told.index(launched[1])
+
+    def test_datasets_in_the_prefix_are_progress_too(self, tmp_path: Path) -> None:
+        """A program that writes straight to the prefix may leave no flush file behind."""
+
+        def makes(number: int) -> Step:
+            return Step(5, 7, at={4: lambda c: c.index(*range(1, number + 1))})
+
+        job = Job(tmp_path, [makes(1), makes(2), makes(3), makes(4), Step()])
+        assert job.run(SCR_RUNS="-1") == 0
