@@ -338,6 +338,9 @@ class _Scavenge:
         argv += ["--id", str(self.dataset_id), "--prefix", self.prefix, "--resume", "--json"]
         if not self.checksum:
             argv.append("--nocrc")
+        created = None if self.descriptor is None else dataset.parse(self.descriptor).created_us
+        if created is not None:
+            argv += ["--only-created", str(created)]
         for move in self.relocations:
             argv += ["--relocate", move]
         return argv

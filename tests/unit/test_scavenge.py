@@ -321,6 +321,20 @@ def test_rest_of_an_older_dataset_with_the_same_number_is_no_answer(world):
     assert (world.hidden / "mine.txt").exists()
 
 
+def test_a_node_that_holds_an_older_dataset_of_the_number_does_not_spoil_the_new_one(world):
+    """It was away while the others dropped the dataset and used its number again."""
+    world = world("xor_4")
+    _, cntldir = world.rexec.where["node4"]
+    path = str(cntldir / "cindex.scrinfo")
+    tree = kvtree.read(path)
+    tree.child("DSET", 1, "DSETDESC").put("CREATED", 5)
+    kvtree.write(path, tree)
+    result = world.run(datapath.NODES)
+    assert result.rebuilt
+    assert [copy.node for copy in result.nodes if copy.files == 0] == ["node4"]
+    assert world.is_true()
+
+
 @pytest.mark.parametrize(
     ("end", "limit"), [(-1, 86400.0), (0, 86400.0), (1_800_000_400, 300.0), (1, 10.0)]
 )

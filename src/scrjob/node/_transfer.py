@@ -64,6 +64,8 @@ def copy_file(
         try:
             total, found = _pump(source_fd, target_fd, buffer, checksum=checksum or crc is not None)
             _check(source, "bytes", attributes.size_bytes, total, FormatError)
+            # Some kernels end a copy between file systems early, and say nothing.
+            _check(source, "bytes", os.fstat(source_fd).st_size, total, FormatError)
             _check(source, "CRC32", crc, found, CrcMismatchError)
             complaints = apply_attributes(target_fd, attributes)
             os.fsync(target_fd)

@@ -67,6 +67,7 @@ def copy_dataset(
     moves: Iterable[Relocation] = (),
     checksum: bool = True,
     resume: bool = False,
+    created_us: Optional[int] = None,
 ) -> CopyResult:
     """Copy a dataset's files, filemaps and redundancy files of this node to the prefix.
 
@@ -80,6 +81,8 @@ def copy_dataset(
         moves: relocations of recorded paths.
         checksum: compute the CRC32 of each file.
         resume: keep a journal in the prefix, and do not copy again what it proves to be there.
+        created_us: when the dataset was created, microseconds since the epoch; a node that was away may
+            hold an older one under a number that was used again, which is not copied.
 
     Returns:
         What was done; a failure of one file does not keep the others from being copied.
@@ -92,6 +95,7 @@ def copy_dataset(
         min(buffer_bytes, MAX_BUFFER_BYTES),
         checksum=checksum,
         resume=resume,
+        created_us=created_us,
     ).run(cntldir)
 
 
@@ -110,6 +114,7 @@ class _Copier:
         *,
         checksum: bool,
         resume: bool,
+        created_us: Optional[int],
     ) -> None:
         self.dataset_id = dataset_id
         self.guard = guard
@@ -120,6 +125,7 @@ class _Copier:
         self.temporary = f".scrjob-copy.{dataset_id}.{host}.{os.urandom(4).hex()}.tmp"
         self.buffer = memoryview(bytearray(buffer_bytes))
         self.checksum = checksum
+        self.created_us = created_us
         self.target = paths.dataset_dir(guard.prefix, dataset_id)
         self.journal = Journal(self.target, host) if resume else None
         self.files = self.bytes = self.skipped = 0
@@ -171,6 +177,10 @@ class _Copier:
         entry = cindex.datasets(tree).get(self.dataset_id)
         if entry is None or entry.path is None:
             self._say(f"Failed to find cache directory for dataset id {self.dataset_id}")
+            return None
+        held = None if entry.details is None else entry.details.created_us
+        if None not in (held, self.created_us) and held != self.created_us:
+            self._error(f"Another dataset of id {self.dataset_id} is cached here: it is not copied")
             return None
         return relocate(entry.path, self.guard.moves)
 

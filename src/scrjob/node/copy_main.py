@@ -4,11 +4,12 @@
 ::
 
     scr_copy -c|--cntldir DIR -i|--id ID -d|--prefix DIR [-b|--buf BYTES] [-r|--crc]
-             [--relocate OLD=NEW] [--nocrc] [--resume] [--json]
+             [--relocate OLD=NEW] [--nocrc] [--resume] [--only-created MICROSECONDS] [--json]
 
 ``--relocate`` (may be repeated): recorded paths below OLD are really below NEW, for a prefix or a
 cache that was moved or is mounted elsewhere. ``--nocrc``: no checksums, the kernel may copy by
-itself. ``--resume``: keep a journal, copy nothing twice. ``--json``: one more last line on stdout, an
+itself. ``--resume``: keep a journal, copy nothing twice. ``--only-created``: only a dataset that was created
+at this moment (since the epoch), no other of its number. ``--json``: one more last line on stdout, an
 object with node, dataset, rc, files, bytes, skipped, errors and the CRC32 of each file.
 """
 
@@ -34,6 +35,7 @@ OPTIONS = (
     Option("relocate", takes=True),
     Option("nocrc"),
     Option("resume"),
+    Option("only-created", takes=True),
     Option("json"),
 )
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kmgtpe]?)b?\s*", re.IGNORECASE)
@@ -88,6 +90,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         moves=relocations,
         checksum="nocrc" not in given,
         resume="resume" in given,
+        created_us=_number(given["only-created"]) if "only-created" in given else None,
     )
     if "json" in given:
         _emit(_json_line(host, dataset_id, result))

@@ -338,6 +338,29 @@ def test_a_predecessor_that_is_still_at_work_does_not_spoil_the_copy(node, monke
     assert len(set(seen[:1] + seen[-1:])) == 2
 
 
+@pytest.mark.parametrize("created", [None, 7, 8])
+def test_an_older_dataset_of_the_same_number_is_not_copied(node, created):
+    """A node that was away while the number was used again must not replace the new one's filemaps."""
+    node.add("file")
+    index = kvtree.read(str(node.cntl / "cindex.scrinfo"))
+    index.child("DSET", 5).add("DSETDESC").put("CREATED", 7)
+    kvtree.write(str(node.cntl / "cindex.scrinfo"), index)
+    result = node.copy(created_us=created)
+    assert result.rc == int(created == 8)
+    assert result.files == int(created != 8)
+    assert (node.prefix / ".scr").exists() == (created != 8)
+    if created == 8:
+        assert "Another dataset of id 5" in result.errors[0]
+
+
+def test_a_kernel_that_copies_too_little_is_found_out(node, monkeypatch):
+    node.add("file")
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+    result = node.copy(checksum=False)
+    assert result.rc == 1
+    assert not (node.prefix / ".scr/scr.dataset.5/filemap_0").exists()
+
+
 def test_hidden_directory_cannot_be_made(node):
     node.add("f")
     (node.prefix / ".scr").write_bytes(b"a file")
