@@ -112,9 +112,10 @@ def outside(directory: str) -> dict[str, float]:
     settings = {**SETTINGS, "SCR_PREFIX": prefix}
     inner = [sys.executable, os.path.abspath(__file__), "--inside", "--directory", directory]
     call(
-        [os.path.join(BIN, "scr_local"), "alloc", "-N", str(NODES), "--", *inner],
+        # both the program and its results may lie below /tmp, of which each node has its own
+        [os.path.join(BIN, "scr_local"), "alloc", "-N", str(NODES), "--share", ROOT, "--", *inner],
         environment(settings),
-        directory,  # shared with the nodes, which else have a /tmp of their own
+        directory,
     )
     phases["job"] = time.time() - start
 
