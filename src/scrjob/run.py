@@ -218,7 +218,9 @@ def parseargs(
     words = list(argv)
     if not launcher:
         if not words:
-            raise UsageError("no launcher is named")
+            raise UsageError(
+                "no launcher is named: scr_run LAUNCHER [launcher args] PROGRAM [args]"
+            )
         launcher = words.pop(0)
     commands = {"run": "", "restart": ""}
     rest: list[str] = []

@@ -92,6 +92,15 @@ def test_what_cannot_be_is_one_line(here, capsys, argv, why):
     assert not (here / ".scr" / "halt.scr").exists()
 
 
+def test_a_directory_without_a_job(here, capsys):
+    (here / "typo").mkdir()
+    assert scr_halt.main(["typo"]) == 1
+    assert capsys.readouterr().err.startswith(
+        "scr_halt: typo: no .scr directory: no job has run here"
+    )
+    assert scr_halt.main(["-r", "typo"]) == 0
+
+
 def test_several_directories_each_get_their_turn(here, capsys):
     for name in ("a", "b"):
         (here / name / ".scr").mkdir(parents=True)

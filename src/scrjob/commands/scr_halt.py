@@ -14,7 +14,7 @@ from scrjob.commands._shared import (
     one_line,
     run_command,
 )
-from scrjob.errors import ScrError, UsageError
+from scrjob.errors import ConfigError, ScrError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -49,6 +49,10 @@ def _run(argv: list[str]) -> int:
 def _change(prefix: str, args: argparse.Namespace, times: dict[str, Optional[int]]) -> None:
     from scrjob.cli import SCRHaltFile  # noqa: PLC0415 - not for --help
 
+    if not args.list and not args.remove and not os.path.isdir(os.path.join(prefix, ".scr")):
+        raise ConfigError(
+            "no .scr directory: no job has run here; name the prefix directory of one"
+        )
     halt = SCRHaltFile(prefix, verbose=args.verbose)
     if args.list:
         halt.set_list()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
 from scrjob.errors import CommandError, NotInAllocationError, ScrError
@@ -170,7 +171,9 @@ class Loop:
         needed = self._needed()
         if len(good) < needed:
             return Outcome(
-                EXIT_FEW_NODES, f"{len(good)} healthy nodes are left, {needed} are needed"
+                EXIT_FEW_NODES,
+                f"healthy nodes: {len(good)}, needed: {needed} "
+                "(by SCR_MIN_NODES, the last run, -N, or else all nodes)",
             )
         if self._signals.first:  # while the nodes were tested
             return self._signal_outcome(self._signals.first.name)
@@ -185,9 +188,8 @@ class Loop:
             return Outcome(EXIT_REQUEUE, reason)
         if stored in OWN_REASONS:
             return Outcome(EXIT_REQUEUE, reason)
-        if stored == FINALIZED:
-            reason += " (the program is through; to run it again: scr_halt --unset-reason)"
-        return Outcome(EXIT_SUCCESS, reason)
+        again = f"to run again: scr_halt -r {shlex.quote(self._jobenv.dir_prefix())}"
+        return Outcome(EXIT_SUCCESS, f"{reason} ({again})")
 
     def _test_nodes(self, first: bool) -> None:
         known = self._state.bad_nodes()

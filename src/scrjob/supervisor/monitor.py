@@ -162,23 +162,26 @@ class Monitor:
                 return self._end(proc, jobstep, seen._replace(signal_name="SIGINT"))
             if self._signals.first and not seen.signal_name:
                 name = self._signals.first.name
-                self._say(f"{name} received: asking the program to stop, {self._patience()}")
+                patience = self._settings.halt_grace_s
+                again = "; ^C again ends it now" if name == "SIGINT" else ""
+                self._say(
+                    f"{name} received: asking the program to stop, up to {patience:g} s{again}"
+                )
                 self._halt("SCRJOB_SIGNAL")
                 seen = seen._replace(signal_name=name)
-                grace = grace or Deadline(self._jobenv.context.clock, self._settings.halt_grace_s)
+                grace = grace or Deadline(self._jobenv.context.clock, patience)
             if time_due.due():
                 end = end_time()
             left = self._left(end)
             if left is not None and left <= reserve(left) and not seen.time_up:
+                patience = min(self._settings.halt_grace_s, reserve(left) / 2)
                 self._say(
                     f"the allocation ends in {left:.0f} s: "
-                    f"asking the program to stop, {self._patience()}"
+                    f"asking the program to stop, up to {patience:.0f} s"
                 )
                 self._halt("SCRJOB_TIME_LIMIT")
                 seen = seen._replace(time_up=True)
-                grace = grace or Deadline(
-                    self._jobenv.context.clock, min(self._settings.halt_grace_s, reserve(left) / 2)
-                )
+                grace = grace or Deadline(self._jobenv.context.clock, patience)
             if grace is not None and grace.passed():
                 self._say("it did not stop in time: ending it")
                 return self._end(proc, jobstep, seen)
@@ -200,9 +203,6 @@ class Monitor:
                     self._say(f"the program hangs: {hang}")
                     self._gather_stacks(jobstep, ())
                     return self._end(proc, jobstep, seen._replace(hang=hang))
-
-    def _patience(self) -> str:
-        return f"up to {self._settings.halt_grace_s:g} s"
 
     def _end(self, proc: Any, jobstep: Any, seen: Seen) -> Seen:
         """End the step as a whole and wait until its launcher is gone, with a limit."""

@@ -144,7 +144,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     time = report["time"]
     lines = ["summary:"]
     lines += [
-        f"  run {row['run']}: {row['seconds']:.1f} s, {row['cause']}"
+        f"  run {row['run']}: {row['seconds']:.1f} s, {row['cause'] or 'not launched'}"
         + (f", {row['lost']:.1f} s of work lost" if row["lost"] else "")
         + (f", {row['wait_before']:.1f} s until it was launched" if row["wait_before"] else "")
         for row in time["runs"]

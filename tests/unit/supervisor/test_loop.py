@@ -54,6 +54,7 @@ def test_too_few_nodes_give_69(tmp_path: Path) -> None:
 
     job = Job(tmp_path, [Step(None, at={5: two_die})])
     assert job.run(SCR_RUNS="-1") == 69
+    assert any("healthy nodes: 2, needed: 3 (by SCR_MIN_NODES" in line for line in job.told)
     assert len(job.cluster.launches) == 1
 
 
@@ -104,6 +105,8 @@ def test_a_signal_lets_the_program_stop_and_saves(tmp_path: Path, number: str, c
     step = Step(None, at={5: lambda c: c.send(received)}, ends_on_halt=True)
     job = Job(tmp_path, [step])
     assert job.run(SCR_RUNS="3") == code
+    assert any("up to 60 s" in line for line in job.told)
+    assert any("^C again" in line for line in job.told) == (number == "SIGINT")
     assert job.cluster.kills == 0
     assert job.cluster.halt_reason() is None  # our own condition is taken back
 
@@ -136,6 +139,15 @@ def test_the_end_of_the_allocation_stops_the_program_in_time(tmp_path: Path) -> 
     assert job.run(SCR_RUNS="3") == 75
     assert job.causes() == ["out of time"]
     assert 600 - 60 - 16 <= job.cluster.clock.monotonic() <= 600 - 60 + 16
+    assert any("to stop, up to 30 s" in line for line in job.told)  # not the 60 s of a signal
+
+
+def test_a_halt_that_was_there_before_is_told_with_its_remedy(tmp_path: Path) -> None:
+    job = Job(tmp_path, [Step()])
+    job.cluster.halt_with("JOB_HALTED")
+    assert job.run() == 0
+    assert job.cluster.launches == []
+    assert f"(to run again: scr_halt -r {job.cluster.prefix})" in job.told[-1]
 
 
 def test_no_run_is_started_shortly_before_the_end(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scrjob.supervisor.report import account, advice, checkpoint_seconds
+from scrjob.supervisor.report import account, advice, checkpoint_seconds, report_lines
 
 
 def entry(
@@ -50,6 +50,20 @@ def test_unknown_checkpointing_is_not_zero() -> None:
     time = account(STATE, None, 310)
     assert time["checkpointing"] is None
     assert time["computing"] == 170
+
+
+def test_a_run_that_was_not_launched_has_no_cause() -> None:
+    state = {"session": 1, "runs": [{**entry(1, 5, 6, ""), "cause": None}]}
+    report = {
+        "time": account(state, None, 10),
+        "bad_nodes": {},
+        "scavenge_seconds": 0.0,
+        "checkpoint_interval": None,
+        "datasets": [],
+        "exit_code": 64,
+        "why": "no",
+    }
+    assert report_lines(report)[1].startswith("  run 1: 1.0 s, not launched")
 
 
 def test_a_session_without_runs() -> None:
