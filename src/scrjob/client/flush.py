@@ -15,7 +15,7 @@ from scrjob.client.files import copy
 from scrjob.errors import DatasetError, ScrError
 from scrjob.formats import filemap, kvtree
 from scrjob.formats.flush import PFS, SYNC_FLUSHING
-from scrjob.redundancy.paths import PrefixGuard, make_dirs
+from scrjob.redundancy.paths import PrefixGuard, make_dirs, sync_dirs
 
 if TYPE_CHECKING:
     from scrjob.client.core import Core
@@ -111,4 +111,5 @@ def _copy_own(core: Core, entry: CachedDataset) -> list[str]:
                 keep=core.settings.copy_metadata,
             )
         done.append(guard.relative(target))
+    sync_dirs({os.path.dirname(os.path.join(guard.prefix, name)) for name in done}, guard.prefix)
     return done

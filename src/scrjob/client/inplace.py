@@ -25,6 +25,7 @@ from scrjob.client.team import EXPECTED
 from scrjob.errors import FormatError, ScrError, UnrecoverableError
 from scrjob.formats import er, filemap, kvtree, redset_header
 from scrjob.formats.redset_header import DATA_SET, MAP_SET
+from scrjob.redundancy.paths import PrefixGuard
 
 if TYPE_CHECKING:
     from scrjob.client.core import Core
@@ -93,8 +94,16 @@ def _restore_dataset(core: Core, entry: CachedDataset) -> None:
             _refuse_clashes(core, entry)
         _move(core, place, surveys[name])
         make_whole(core.team, place, core.settings.mpi_buf_size)
+    foreign = ""
+    complaint = ""
     with core.team.together("checking restored files"):
-        complaint = _complaint(path, core.team.rank, core.team.size)
+        foreign, complaint = _complaints(core, path)
+    others = core.team.comm.allgather(foreign)
+    if any(others):
+        text = f"dataset {entry.id} in cache belongs elsewhere: {next(filter(None, others))}"
+        if entry.is_bypass:  # nothing but metadata is here
+            raise UnrecoverableError(text)
+        _pass_over(core, entry, text, "set another SCR_JOB_ID or its own SCR_PREFIX")
     complaints = core.team.comm.allgather(complaint)
     first = next((text for text in complaints if text), None)
     if first is not None:
@@ -290,20 +299,30 @@ def _existing(path: str) -> Optional[ProtectedFile]:
     return redset_header.ProtectedFile(path, redset_header.FileStat.from_os(status))
 
 
-def _complaint(dataset: str, rank: int, size: int) -> str:
-    """Return what is wrong with a rank's files, "" if nothing is."""
+def _complaints(core: Core, dataset: str) -> tuple[str, str]:
+    """Return why this rank's files are not of this prefix, and what is wrong with them; "" if nothing.
+
+    Raises:
+        OSError: they cannot be looked at, which says nothing about them.
+    """
+    rank, size = core.team.rank, core.team.size
     path = layout.filemap_path(dataset, rank)
+    guard = PrefixGuard(core.settings.prefix)
     try:
         files = filemap.parse(kvtree.read(path))
-    except (FormatError, OSError) as error:
-        return f"rank {rank}: {error}"
+    except (FormatError, FileNotFoundError) as error:
+        return "", f"rank {rank}: {error}"
     for name, meta in files.items():
         if meta is None or not meta.complete or meta.ranks != size:
-            return f"rank {rank}: {name} was not complete"
+            return "", f"rank {rank}: {name} was not complete"
+        try:
+            guard.destination(meta.directory or "", meta.name or "")
+        except FormatError as error:
+            return str(error), ""
         try:
             found = os.stat(name).st_size
-        except OSError as error:
-            return f"rank {rank}: {error}"
+        except FileNotFoundError as error:
+            return "", f"rank {rank}: {error}"
         if found != meta.stat.size_bytes:
-            return f"rank {rank}: {name}: expected {meta.stat.size_bytes} bytes, got {found}"
-    return ""
+            return "", f"rank {rank}: {name}: expected {meta.stat.size_bytes} bytes, got {found}"
+    return "", ""

@@ -19,6 +19,7 @@ from scrjob.formats import kvtree
 from scrjob.formats.kvtree import KVTree, as_text
 
 RANKS_PER_PART = 8192
+MAX_RANKS = 1 << 24  # no machine has so many cores; a damaged number may
 MAX_LEVELS = 16
 MAX_RANK_DIGITS = 10
 _SUFFIX = re.compile(r"\.([0-9]+)\.([0-9]+)")
@@ -113,6 +114,8 @@ def read(base: str) -> Rank2File:
     """
     root = kvtree.read(base)
     ranks = _number(root, "RANKS", base)
+    if ranks > MAX_RANKS:
+        raise FormatError(f"a job of {ranks} ranks is impossible", path=base)
     entries: Dict[int, KVTree] = {}
     todo: List[Tuple[str, KVTree, int]] = [(base, root, _number(root, "LEVEL", base))]
     while todo:

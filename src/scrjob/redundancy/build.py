@@ -23,7 +23,7 @@ from scrjob.errors import (
 )
 from scrjob.formats import flush, index, kvtree, paths, rank2file, redset_header, summary
 from scrjob.redundancy import rebuild
-from scrjob.redundancy.paths import PrefixGuard, Relocation
+from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
 from scrjob.redundancy.plan import is_covered
 from scrjob.redundancy.scan import GroupKey, Scan, scan_dataset
 from scrjob.redundancy.schemes import scheme_for
@@ -258,6 +258,7 @@ class _Builder:
             built.scan.world_ranks or len(entries),
         )
         directories = {os.path.dirname(path) for path in built.scan.files()}
+        sync_dirs(directories, self.guard.prefix)
         remove_leftovers(directories | {self.directory}, self.dataset_id)
         kvtree.write(
             paths.summary_file(self.guard.prefix, self.dataset_id),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Iterable, List, NamedTuple, Tuple
 
+from scrjob._fsio import fsync_dir
 from scrjob.errors import FormatError, UsageError
 
 
@@ -104,6 +105,22 @@ class PrefixGuard:
     def relative(self, path: str) -> str:
         """Return a destination as rank2file has it: relative to the prefix."""
         return os.path.relpath(path, self.prefix)
+
+
+def sync_dirs(directories: Iterable[str], top: str) -> None:
+    """Make the entries of directories, and of those between them and ``top``, durable.
+
+    Raises:
+        OSError: one cannot be.
+    """
+    todo = {top}
+    for lowest in directories:
+        directory = lowest
+        while directory not in todo and is_below(directory, top):
+            todo.add(directory)
+            directory = os.path.dirname(directory)
+    for directory in todo:
+        fsync_dir(directory)
 
 
 def make_dirs(path: str, mode: int) -> None:

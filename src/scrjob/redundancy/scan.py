@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Se
 
 from scrjob.errors import FormatError
 from scrjob.formats import filemap, kvtree, redset_header
+from scrjob.formats.rank2file import MAX_RANKS
 from scrjob.redundancy.redset_file import RedsetReader
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class Scan(NamedTuple):
 
     def missing(self) -> Optional[List[int]]:
         """Return the ranks that lack files, ascending; None if the size of the job is not known."""
-        if self.world_ranks is None or any(rank >= self.world_ranks for rank in self.ranks):
+        if self.world_ranks is None or self.world_ranks > MAX_RANKS:
+            return None
+        if any(rank >= self.world_ranks for rank in self.ranks):
             return None
         return [
             rank

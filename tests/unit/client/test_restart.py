@@ -164,6 +164,31 @@ def test_another_number_of_ranks_drops_from_cache_what_the_prefix_has(world: Cli
     assert world.run(read_back) == ["ckpt.2"] * 2
 
 
+def test_a_checkpoint_of_another_simulation_is_neither_taken_nor_deleted(
+    world: ClientWorld, tmp_path
+):
+    """Without a scheduler every run has one job id, and so one cache."""
+    world.run(lambda s, r: write(s, r, "ckpt.1"))
+    other = tmp_path / "other"
+    other.mkdir()
+    answers = world.run_any(lambda s, _: s.have_restart(), SCR_PREFIX=str(other))
+    assert [type(answer) for answer in answers] == [ScrError] * 2
+    assert "belongs elsewhere" in str(answers[0])
+    assert "SCR_JOB_ID" in str(answers[0])
+    link = tmp_path / "link"
+    link.symlink_to(world.prefix)
+    assert world.run(lambda s, _: s.have_restart(), SCR_PREFIX=str(link)) == ["ckpt.1"] * 2
+    assert world.run(read_back) == ["ckpt.1"] * 2
+
+
+def test_another_simulation_in_bypass_mode_starts_afresh(world: ClientWorld, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    world.run(lambda s, r: write(s, r, "ckpt.1"), SCR_CACHE_BYPASS="1")
+    assert world.run(lambda s, _: s.have_restart(), SCR_PREFIX=str(other)) == [None] * 2
+    assert world.run(read_back) == ["ckpt.1"] * 2  # a fetch
+
+
 def test_purge_empties_the_cache(world: ClientWorld):
     world.run(two)
     assert world.run(read_back, SCR_CACHE_PURGE="1") == [None, None]

@@ -257,6 +257,7 @@ def test_part_that_counts_only_itself_is_read(tmp_path: Path) -> None:
     [
         ((1, 2, {"0": {"FILE": "../x"}}), (0, 2, {}), "link to"),
         ((1, 2, {"0": {}}), (0, 2, {}), "link to"),
+        ((1, 2_000_000_000, {}), (0, 2, {}), "2000000000 ranks is impossible"),
         ((1, 2, {"0": {"FILE": ".0.0", "OFFSET": 8}}), (0, 2, {}), "offset 8"),
         ((2, 2, {"0": {"FILE": ".0.0"}}), (0, 2, {}), "expected level 1, got 0"),
         ((99, 2, {"0": {"FILE": ".0.0"}}), (0, 2, {}), "level 99"),

@@ -207,6 +207,34 @@ def test_size_of_the_job_cannot_be_known(tmp_path):
     assert "more than one value for the number of ranks" in lines[0]
 
 
+def test_a_job_of_an_impossible_size_costs_no_memory(tmp_path):
+    hidden = tmp_path / ".scr/scr.dataset.1"
+    hidden.mkdir(parents=True)
+    (tmp_path / "f").touch()
+    stat = filemap.FileStat.from_os((tmp_path / "f").stat())
+    meta = filemap.FileMeta(True, 2_000_000_000, "f", str(tmp_path), "f", stat)
+    kvtree.write(str(hidden / "filemap_0"), filemap.build({"/cache/f": meta}))
+    lines: list[str] = []
+    assert not build_dataset(str(tmp_path), 1, now=0, host="h", on_message=lines.append)
+    assert "more than one value for the number of ranks" in lines[0]
+
+
+def test_directories_are_durable_before_the_summary_says_complete(made, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def sync(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    assert build_dataset(str(made.prefix), 1, now=0, host="h", on_message=print)
+    before = synced[: next(i for i, path in enumerate(synced) if "summary" in path)]
+    parents = {str(path.parent) for path in made.prefix.rglob("*") if path.is_file()}
+    parents -= {str(path) for path in made.prefix.rglob(".scr")}
+    assert parents | {str(made.prefix)} <= set(before)
+
+
 def test_closed_reader_reads_nothing(made):
     """A descriptor that is closed is not read again by accident."""
     from scrjob.redundancy.redset_file import RedsetReader
