@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
-from scrjob._context import SystemContext, system_context
+from scrjob._context import SystemContext
+from scrjob.testing import system_context
 from scrjob.testing.fakes import FakeJobEnv
 from scrjob_example.launcher import SiteLauncher
 from scrjob_example.nodetest import SiteHealth
