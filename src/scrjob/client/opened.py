@@ -69,7 +69,7 @@ class Output:
         return sum(meta.stat.size_bytes or 0 for meta in self._files.values())
 
     def route(self, path: str, cwd: str) -> str:
-        """Return where to write a file, and note it in the filemap.
+        """Return where to write a file, and note it; the filemap may get it with later ones only.
 
         Raises:
             UsageError: it is outside of the prefix, or another file of this rank has its base name.
@@ -90,7 +90,9 @@ class Output:
         self._files[place] = FileMeta(
             complete=False, ranks=self._size, orig=path, directory=directory, name=name
         )
-        self._write()
+        count = len(self._files)
+        if count & (count - 1) == 0:  # at powers of two, or thousands of files take minutes
+            self._write()
         return place
 
     def sync(self) -> None:

@@ -49,6 +49,7 @@ class Session:
         self._halting = Halting(core)
         self._output: Optional[Output] = None
         self._restart: Optional[CachedDataset] = None
+        self._places: Optional[dict[str, str]] = None
         self._is_restarting = False
         self._may_fetch = core.settings.fetch
         core.log.started(core.team.size, core.team.node_count)
@@ -83,6 +84,7 @@ class Session:
         if self._restart is None:
             raise UsageError("start_restart: have_restart has named no checkpoint")
         self._is_restarting = True
+        self._places = None
         return _name(self._restart)
 
     def complete_restart(self, valid: bool = True) -> bool:
@@ -158,16 +160,18 @@ class Session:
 
     def _restored(self, entry: CachedDataset, path: str) -> str:
         """Return where a file of the restart lies; by its place in the prefix, else by its name."""
-        tree = kvtree.read(filemap_path(entry.path or "", self._core.team.rank))
-        files = filemap.parse(tree)
+        if self._places is None:
+            tree = kvtree.read(filemap_path(entry.path or "", self._core.team.rank))
+            files = [
+                (place, meta) for place, meta in filemap.parse(tree).items() if meta is not None
+            ]
+            # Full names begin with a slash, so the two kinds do not meet.
+            self._places = {meta.name or "": place for place, meta in reversed(files)}
+            self._places.update((meta.destination or "", place) for place, meta in reversed(files))
         target = absolute_in_prefix(path, self._core.settings.prefix, os.getcwd())
-        for place, meta in files.items():
-            if meta is not None and meta.destination == target:
-                return place
-        name = os.path.basename(target)
-        for place, meta in files.items():
-            if meta is not None and meta.name == name:
-                return place
+        found = self._places.get(target) or self._places.get(os.path.basename(target))
+        if found is not None:
+            return found
         raise DatasetError(f"{path}: this rank has no such file in {_name(entry)}")
 
     # Others.

@@ -77,6 +77,41 @@ def test_an_open_dataset_has_incomplete_filemaps_and_is_listed_nowhere_else(worl
     world.run(program)
 
 
+def test_many_files_of_a_rank_do_not_write_the_filemap_each_time(world: ClientWorld, monkeypatch):
+    written = []
+    real = kvtree.write
+
+    def count(path: str, tree: kvtree.KVTree, **options: int) -> None:
+        written.append(os.path.basename(path))
+        real(path, tree, **options)
+
+    monkeypatch.setattr(kvtree, "write", count)
+    names = [f"{world.prefix}/many/{number}" for number in range(300)]
+
+    def program(session: Session, _rank: Rank) -> bool:
+        session.start_output("many", is_ckpt=True, is_output=False)
+        for name in names:
+            open(session.route_file(name), "wb").close()
+        return session.complete_output(True)
+
+    assert world.run(program, ranks=1) == [True]
+    assert written.count("filemap_0") < 12
+
+    def restart(session: Session, _rank: Rank) -> list[str]:
+        session.have_restart()
+        session.start_restart()
+        reads = []
+        monkeypatch.setattr(kvtree, "read", lambda path: reads.append(path) or real_read(path))
+        found = [os.path.basename(session.route_file(name)) for name in names]
+        monkeypatch.setattr(kvtree, "read", real_read)
+        session.complete_restart(True)
+        assert len(reads) == 1
+        return found
+
+    real_read = kvtree.read
+    assert world.run(restart, ranks=1) == [[os.path.basename(name) for name in names]]
+
+
 def test_the_log_tells_the_life_of_a_checkpoint_in_order(world: ClientWorld):
     world.run(lambda s, r: write(s, r, "ckpt.1"))
     assert world.log() == [
