@@ -263,6 +263,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     with open(os.path.join(directory, "phases.json"), "w", encoding="utf-8") as file:
         json.dump({name: round(seconds, 3) for name, seconds in phases.items()}, file, indent=1)
     say("Seconds: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in phases.items()))
+    print(f"    All of it is left in {directory} for a look.", flush=True)
     return 0
 
 
