@@ -158,9 +158,11 @@ def make_whole(team: Team, place: Place, piece_bytes: int) -> None:
         UnrecoverableError: on all ranks; more is lost than the redundancy covers.
         ScrError: on all ranks; reading or writing failed, nothing was lost by that.
     """
-    held = find(place, team.rank)
-    if held is not None and not is_whole(held):
-        held = None
+    held: Optional[Header] = None
+    with team.together("looking for what is left"):
+        held = find(place, team.rank)
+        if held is not None and not is_whole(held):
+            held = None
     told = team.comm.allgather(None if held is None else _group_of(held))
     groups = {rank: group for group in told if group is not None for rank in group.members}
     lost = _lost([group is None for group in told], groups)

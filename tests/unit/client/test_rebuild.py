@@ -229,6 +229,21 @@ def test_what_is_left_of_a_lost_member_stays_until_all_of_it_is_restored(world: 
     assert world.snapshot() == before
 
 
+def test_a_directory_that_cannot_be_listed_is_an_error_on_all_ranks(world: World, monkeypatch):
+    real = os.listdir
+
+    def refuse(path: str) -> list[str]:
+        if path == os.path.dirname(world.place(2).path("x")):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        answers = world.rebuild()
+    assert [type(answer) for answer in answers] == [ScrError] * 4
+    assert world.rebuild() == [None] * 4
+
+
 def test_a_file_of_another_rank_of_the_node_is_not_replaced(tmp_path):
     """Only base names differ in cache: a rank that comes to another's node may bring the same."""
     world = World(tmp_path)
