@@ -21,6 +21,7 @@ from scrjob.errors import FormatError, ScavengeError, ScrError, UnrecoverableErr
 from scrjob.formats import dataset, filemap, flush, kvtree, paths, redset_header, summary
 from scrjob.model import END_UNKNOWN
 from scrjob.node.command import node_command
+from scrjob.node.copy import NOTHING_CACHED
 
 if TYPE_CHECKING:
     from scrjob.formats.flush import FlushEntry
@@ -319,7 +320,8 @@ class _Scavenge:
             )
         for copy in copies:
             for error in copy.errors:
-                logger.warning("scavenge: %s: %s", copy.node, error)
+                level = logging.DEBUG if error.startswith(NOTHING_CACHED) else logging.WARNING
+                logger.log(level, "scavenge: %s: %s", copy.node, error)
         self.note("copied", copies)
         return copies
 

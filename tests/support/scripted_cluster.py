@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Union
 
 from scrjob._context import RealContext
 from scrjob.errors import CommandNotFoundError
@@ -121,11 +121,9 @@ class Cluster(ResourceManager):
         index.write(str(path))
         return path
 
-    def halt_with(self, reason: str) -> None:
-        halt.update(
-            str(self.prefix / ".scr" / "halt.scr"),
-            lambda tree: halt.apply(tree, {"ExitReason": reason}),
-        )
+    def halt_with(self, value: Union[str, int], key: str = "ExitReason") -> None:
+        path = str(self.prefix / ".scr" / "halt.scr")
+        halt.update(path, lambda tree: halt.apply(tree, {key: value}))
 
     def halt_reason(self) -> Optional[str]:
         path = self.prefix / ".scr" / "halt.scr"

@@ -99,6 +99,10 @@ def copy_dataset(
     ).run(cntldir)
 
 
+NOTHING_CACHED = "Failed to find cache directory"
+"""What the C tool says on a node that holds no part of the dataset: a spare, most of the time."""
+
+
 class _UntrustedError(ScrError):
     """A file in cache is not what its record says."""
 
@@ -176,7 +180,7 @@ class _Copier:
             self._error(f"Failed to read cache index: {error}")
         entry = cindex.datasets(tree).get(self.dataset_id)
         if entry is None or entry.path is None:
-            self._say(f"Failed to find cache directory for dataset id {self.dataset_id}")
+            self._say(f"{NOTHING_CACHED} for dataset id {self.dataset_id}")
             return None
         held = None if entry.details is None else entry.details.created_us
         if None not in (held, self.created_us) and held != self.created_us:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Iterable, NamedTuple, Optional, Sequence
 
 from scrjob._plugins import Plugin, Registry
-from scrjob.errors import NotInAllocationError, ScrError
+from scrjob.errors import ConfigError, NotInAllocationError, ScrError
 from scrjob.model import NodeDown
 from scrjob.nodetests.nodetest import DEFAULT_TIMEOUT_S, NodeTest
 
@@ -83,6 +83,7 @@ class NodeTests(Plugin):
         """Return the failed nodes with the whole verdict; ``broken`` holds the tests not believed.
 
         Raises:
+            ConfigError: a setting of a test is wrong.
             NotInAllocationError: the allocation has ended.
         """
         self.broken = []
@@ -108,8 +109,8 @@ class NodeTests(Plugin):
             if failed and not test.authoritative:
                 suspects = [node for node in nodes if node in failed]
                 failed = test.execute(suspects, jobenv) or {}
-        except NotInAllocationError:
-            raise  # this is no doubt about the test: there is nothing left to be tested
+        except (ConfigError, NotInAllocationError):
+            raise  # no doubt about the test: a setting is wrong, or there is nothing left to be tested
         except (ScrError, OSError) as error:
             self._distrust(BrokenTest(name, f"could not be run: {error}"))
             return {}

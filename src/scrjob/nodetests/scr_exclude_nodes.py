@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Sequence
 
 from scrjob import hostlist
+from scrjob.errors import ConfigError, UsageError
 from scrjob.nodetests.nodetest import NodeTest
 
 if TYPE_CHECKING:
@@ -19,7 +20,14 @@ class SCRExcludeNodes(NodeTest):
     authoritative = True
 
     def execute(self, nodes: Sequence[str], jobenv: JobEnvironment) -> dict[str, str]:
-        """Return the excluded ones among ``nodes``."""
+        """Return the excluded ones among ``nodes``.
+
+        Raises:
+            ConfigError: the list cannot be understood; using a node that it means would be worse.
+        """
         listed = jobenv.param.get("SCR_EXCLUDE_NODES")
-        excluded = set(hostlist.expand_hosts(listed or ""))
+        try:
+            excluded = set(hostlist.expand_hosts(listed or ""))
+        except UsageError as error:
+            raise ConfigError(f"SCR_EXCLUDE_NODES: {error}") from error
         return {node: "User excluded via SCR_EXCLUDE_NODES" for node in nodes if node in excluded}

@@ -75,13 +75,34 @@ def lost_since_dataset(jobenv: JobEnvironment, run: dict[str, Any]) -> float:
 
 def stored_halt_reason(jobenv: JobEnvironment) -> str:
     """Return the exit reason in halt.scr, "" if there is none or the file is damaged."""
+    return _conditions(jobenv).reason or ""
+
+
+def standing_halt_reason(jobenv: JobEnvironment) -> str:
+    """Return why the program should have stopped: the stored reason, else the condition that holds.
+
+    A program that is through, or was stopped by a counter or a time, leaves SCR_FINALIZE_CALLED: then
+    the counter or the time is the better answer.
+    """
+    found = _conditions(jobenv)
+    if found.reason and found.reason != halt.FINALIZE_CALLED:
+        return found.reason
+    hits = halt.retries_hits(
+        found._replace(reason=None),
+        now=jobenv.context.clock.now(),
+        halt_seconds=jobenv.param.get_int("SCR_HALT_SECONDS"),
+    )
+    return hits[0].reason if hits else found.reason or ""
+
+
+def _conditions(jobenv: JobEnvironment) -> halt.Conditions:
     try:
-        return halt.conditions(halt.read(_path(jobenv, "halt.scr"))).reason or ""
+        return halt.conditions(halt.read(_path(jobenv, "halt.scr")))
     except FileNotFoundError:
-        return ""
+        return halt.Conditions()
     except (OSError, FormatError) as error:
         logger.warning("the halt file cannot be read, it counts as empty: %s", error)
-        return ""
+        return halt.Conditions()
 
 
 def write_halt_reason(jobenv: JobEnvironment, reason: str) -> None:

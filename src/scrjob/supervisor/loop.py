@@ -197,11 +197,8 @@ class Loop:
         verdicts = examine_nodes(self._jobenv, left) if left else {}
         for verdict in verdicts.values():
             self._condemn_node(verdict)
-        broken = self._jobenv.nodetests.broken
-        for test in broken:
-            self._say(f"node test {test.test} is not believed: it {test.why}")
         if first:
-            evidence.refuse_broken_tests(broken)
+            evidence.refuse_broken_tests(self._jobenv.nodetests.broken)
         self._state.save()
 
     def _condemn_node(self, verdict: Any) -> None:
@@ -369,7 +366,7 @@ class Loop:
                 signal_name=seen.signal_name,
                 halt_reason="JOB_HALTED"
                 if seen.stop_asked
-                else evidence.stored_halt_reason(self._jobenv),
+                else evidence.standing_halt_reason(self._jobenv),
                 storage=evidence.full_storage(self._jobenv) if failed else "",
                 launch_error=launch_error,
             ),

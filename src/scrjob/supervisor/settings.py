@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from scrjob.should_exit import min_nodes
@@ -10,6 +11,8 @@ from scrjob.watchdog import Limits
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
+
+logger = logging.getLogger(__name__)
 
 UNLIMITED = -1
 PROGRESS_ATTEMPTS = 3  # runs without a new dataset before the loop gives up
@@ -30,7 +33,6 @@ class Settings(NamedTuple):
         halt_grace_s: how long a program may take to end after it was asked to.
         settle_s: the longest wait between two runs for steps and nodes to settle.
         reserve_s: kept at the end of the allocation for halting and scavenging; None: a share of it.
-        restart_command: used in place of the run command when there is a checkpoint.
     """
 
     runs: int
@@ -49,6 +51,8 @@ class Settings(NamedTuple):
         """
         param = jobenv.param
         runs = param.get_int("SCR_RUNS", param.get_int("SCR_RETRIES", 0) + 1)
+        if runs < 1 and runs != UNLIMITED:
+            logger.warning("SCR_RUNS=%d is taken as 1; -1 is no limit", runs)
         return cls(
             runs=runs if runs == UNLIMITED else max(1, runs),
             min_nodes=min_nodes(jobenv),

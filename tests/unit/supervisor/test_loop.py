@@ -54,7 +54,7 @@ def test_too_few_nodes_give_69(tmp_path: Path) -> None:
 
     job = Job(tmp_path, [Step(None, at={5: two_die})])
     assert job.run(SCR_RUNS="-1") == 69
-    assert any("healthy nodes: 2, needed: 3 (by SCR_MIN_NODES" in line for line in job.told)
+    assert any("healthy nodes: 3, needed: 4 (by SCR_MIN_NODES" in line for line in job.told)
     assert len(job.cluster.launches) == 1
 
 
@@ -298,3 +298,23 @@ def test_a_request_to_stop_that_came_too_late_is_forgotten(tmp_path: Path) -> No
     stop_file(job.cluster).touch()
     assert job.run() == 0
     assert job.causes() == ["success"]
+
+
+def test_a_program_stopped_by_a_counter_was_halted(tmp_path: Path) -> None:
+    """It ends as every finished program does; the counter tells that it was stopped."""
+
+    def counted_down(cluster: Cluster) -> None:
+        cluster.halt_with("SCR_FINALIZE_CALLED")
+        cluster.halt_with(0, "CheckpointsLeft")
+
+    job = Job(tmp_path, [Step(5, at={4: counted_down})])
+    assert job.run() == 0
+    assert job.causes() == ["halt condition"]
+    assert job.state()["runs"][0]["evidence"][0] == "NO_CHECKPOINTS_LEFT"
+
+
+def test_a_wrong_list_of_excluded_nodes_is_an_error(tmp_path: Path) -> None:
+    job = Job(tmp_path, [Step()])
+    with pytest.raises(ConfigError, match="SCR_EXCLUDE_NODES"):
+        job.run(SCR_EXCLUDE_NODES="n[1")
+    assert job.cluster.launches == []
