@@ -103,7 +103,7 @@ def _restore_dataset(core: Core, entry: CachedDataset) -> None:
         text = f"dataset {entry.id} in cache belongs elsewhere: {next(filter(None, others))}"
         if entry.is_bypass:  # nothing but metadata is here
             raise UnrecoverableError(text)
-        _pass_over(core, entry, text, "set another SCR_JOB_ID or its own SCR_PREFIX")
+        _pass_over(core, entry, text, "start in its own SCR_PREFIX")
     complaints = core.team.comm.allgather(complaint)
     first = next((text for text in complaints if text), None)
     if first is not None:
@@ -175,13 +175,14 @@ def _pass_over(core: Core, entry: CachedDataset, text: str, advice: str) -> NoRe
 
     Raises:
         UnrecoverableError: it is in the prefix too.
-        ScrError: it is nowhere else.
+        ScrError: it is not.
     """
     if core.team.on_first("reading the flush file", lambda: bool(core.prefix.flushed([entry.id]))):
         raise UnrecoverableError(text)
     raise ScrError(
-        f"{text}, and is nowhere else; {advice}, save it with scr_postrun, or set "
-        "SCR_CACHE_PURGE=1 to give it up"
+        f"{text}, and this prefix directory does not have it ({entry.path}); {advice}, save it with "
+        "scr_postrun, set another SCR_JOB_ID if it is another simulation's, or SCR_CACHE_PURGE=1 to "
+        "give it up"
     )
 
 

@@ -150,7 +150,7 @@ def test_another_number_of_ranks_never_deletes_the_only_copy(world: ClientWorld)
     world.run(two)
     answers = world.run_any(read_back, ranks=3)
     assert all(isinstance(answer, ScrError) for answer in answers)
-    assert "is of 2 ranks, not 3, and is nowhere else" in str(answers[0])
+    assert "is of 2 ranks, not 3, and this prefix directory does not have it" in str(answers[0])
     assert world.cached() == [2]
     assert world.run(read_back) == ["ckpt.2"] * 2
 
