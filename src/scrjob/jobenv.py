@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from scrjob.errors import ConfigError
+from scrjob.identity import DEFAULT_JOB_ID, path_part, user_name
 
 if TYPE_CHECKING:
     from scrjob.launchers.joblauncher import JobLauncher
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from scrjob.protocols import Context
     from scrjob.remoteexec.remoteexec import RemoteExec
     from scrjob.resmgrs.resourcemanager import ResourceManager
-
-DEFAULT_JOB_ID = "defjobid"  # what the C library uses outside of an allocation
 
 
 class JobEnv:
@@ -75,21 +74,12 @@ class JobEnv:
 
     def user(self) -> str:
         """Return the user's name: SCR_USER_NAME, else USER, else that of the uid, else the uid."""
-        name = self.param.get("SCR_USER_NAME") or self.context.environ.get("USER")
-        if not name:
-            import pwd  # noqa: PLC0415 - rarely needed
-
-            uid = os.getuid()
-            try:
-                name = pwd.getpwuid(uid).pw_name
-            except KeyError:
-                name = str(uid)
-        return _component("user name", name)
+        return user_name(self.param.get("SCR_USER_NAME"), self.context.environ)
 
     def job_id(self) -> str:
         """Return SCR_JOB_ID, else the resource manager's id, else "defjobid"."""
         found = self.param.get("SCR_JOB_ID") or self.resmgr.job_id() or DEFAULT_JOB_ID
-        return _component("job id", str(found))
+        return path_part("job id", str(found))
 
     def node_list(self) -> list[str]:
         """Return the nodes of SCR_NODELIST (any list syntax), [] if unset."""
@@ -164,13 +154,6 @@ def resolve_prefix(prefix: Optional[str]) -> str:
     if "\0" in path:
         raise ConfigError(f"SCR_PREFIX: {prefix!r} holds a NUL byte")
     return os.path.abspath(path)
-
-
-def _component(what: str, name: str) -> str:
-    """Refuse names that would lead out of the job's own directories."""
-    if name in (".", "..") or "\0" in name or name.startswith("/") or ".." in name.split("/"):
-        raise ConfigError(f"{what} {name!r} cannot be part of a directory's name")
-    return name
 
 
 def _make_param(env: JobEnv) -> Any:

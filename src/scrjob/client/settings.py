@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import pwd
 from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional
 
 from scrjob._parameters import PARAMETERS
 from scrjob.client.policy import CheckpointRules
 from scrjob.errors import ConfigError, UsageError
 from scrjob.formats.paths import reduce_path
+from scrjob.identity import DEFAULT_JOB_ID, path_part, user_name
 from scrjob.param import Param
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ JOB_ID_VARIABLES = (
     "LSB_JOBID",
     "PBS_JOBID",
 )
-DEFAULT_JOB_ID = "defjobid"  # what the C library uses outside of an allocation
 SCHEMES = ("SINGLE", "XOR")
 MESSAGE_LIMIT_BYTES = 1 << 30  # MPI counts in 32 bits
 
@@ -85,7 +84,7 @@ def read_settings(context: Context, prefix: str) -> Settings:
     param = Param(environ=context.environ, prefix=prefix)
     settings = Settings(
         prefix=prefix,
-        user=_user(param, context.environ),
+        user=user_name(param.get("SCR_USER_NAME"), context.environ),
         job_id=_job_id(param, context.environ),
         job_name=param.get("SCR_JOB_NAME") or None,
         cluster_name=param.get("SCR_CLUSTER_NAME") or None,
@@ -156,22 +155,9 @@ def _end_time(environ: Mapping[str, str]) -> Optional[float]:
     return float(seconds) if seconds > 0 else None  # 0 and -1: not known, no limit
 
 
-def _user(param: Param, environ: Mapping[str, str]) -> str:
-    name = param.get("SCR_USER_NAME") or environ.get("USER")
-    if not name:
-        uid = os.getuid()
-        try:
-            name = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            name = str(uid)
-    return name
-
-
 def _job_id(param: Param, environ: Mapping[str, str]) -> str:
-    given = param.get("SCR_JOB_ID")
-    if given:
-        return given
-    return next((environ[name] for name in JOB_ID_VARIABLES if environ.get(name)), DEFAULT_JOB_ID)
+    known = (environ[name] for name in JOB_ID_VARIABLES if environ.get(name))
+    return path_part("job id", param.get("SCR_JOB_ID") or next(known, DEFAULT_JOB_ID))
 
 
 class ProgramConfig:
