@@ -64,12 +64,22 @@ def forget_former_job(jobenv: JobEnvironment) -> None:
 
 
 def drop_halt_reasons(jobenv: JobEnvironment, reasons: tuple[str, ...]) -> None:
-    """Take the exit reason out of halt.scr if it is one of ``reasons``."""
+    """Take the exit reason out of halt.scr if it is one of ``reasons``.
+
+    Raises:
+        ConfigError: the file is there and cannot be read or written.
+    """
     path = os.path.join(jobenv.dir_scr(), "halt.scr")
 
     def change(tree: KVTree) -> None:
         if halt.conditions(tree).reason in reasons:
             halt.apply(tree, {halt.REASON: None})
 
-    if os.path.exists(path):
+    if not os.path.exists(path):
+        return
+    try:
         halt.update(path, change, on_damage=lambda error: logger.warning("%s", error))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}: whether the job is halted cannot be known; remove or mend it"
+        ) from error

@@ -107,7 +107,9 @@ def _supervise(
     from scrjob.supervisor.settings import Settings  # noqa: PLC0415 - same
 
     settings = Settings.from_param(jobenv)
-    jobenv.launcher.nodes_wanted(command.words(None))  # tells a wrong launcher option early
+    # Wrong launcher options and unknown node tests are told before anything is done.
+    jobenv.launcher.nodes_wanted(command.words(None))
+    jobenv.nodetests  # noqa: B018 - made when first asked for
     with watch as signals:
         prerun(jobenv)
         with state.JobState(jobenv) as job_state:
@@ -117,7 +119,6 @@ def _supervise(
             try:
                 outcome = pending or loop.run()
             except Exception as error:  # a plugin's fault, or ours, must not cost the data
-                say(f"error: {error}")
                 _finish(jobenv, loop, job_state, _failed(error), log, say)
                 raise
             return _finish(jobenv, loop, job_state, outcome, log, say)

@@ -61,7 +61,10 @@ def parse(args: Sequence[str]) -> Wish:
             numbers[option] = int(value)
     if not rest:
         raise UsageError("launcher local: no program given")
-    return Wish(numbers.get("-N"), numbers.get("-n"), mpi, rest)
+    nodes, ranks = numbers.get("-N"), numbers.get("-n")
+    if nodes and ranks and ranks < nodes:
+        raise UsageError(f"launcher local: {ranks} ranks (-n) are too few for {nodes} nodes (-N)")
+    return Wish(nodes, ranks, mpi, rest)
 
 
 _LONG = {"--nodes": "-N", "--ranks": "-n", "--mpi": "--mpi"}

@@ -105,6 +105,25 @@ def _conditions(jobenv: JobEnvironment) -> halt.Conditions:
         return halt.Conditions()
 
 
+def check_halt_file(jobenv: JobEnvironment) -> None:
+    """Refuse a halt file that is there but cannot be read: whether the job is halted is not known.
+
+    A damaged one is something else: by SCR's rule it holds no conditions.
+
+    Raises:
+        ConfigError: names the file and what to do.
+    """
+    path = _path(jobenv, "halt.scr")
+    try:
+        halt.read(path)
+    except (FileNotFoundError, FormatError):
+        return
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}: whether the job is halted cannot be known; remove or mend it"
+        ) from error
+
+
 def write_halt_reason(jobenv: JobEnvironment, reason: str) -> None:
     """Ask the program to stop by itself; a reason that is there already stays.
 

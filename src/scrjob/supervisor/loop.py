@@ -180,6 +180,7 @@ class Loop:
         return None
 
     def _halted(self) -> Optional[Outcome]:
+        evidence.check_halt_file(self._jobenv)
         reason = halt_reason(self._jobenv)
         if reason is None:
             return None
@@ -515,6 +516,6 @@ class Loop:
         # Not only what the state knows: a killed predecessor may have written the one and not the other.
         try:
             drop_halt_reasons(self._jobenv, OWN_REASONS)
-        except OSError as error:
-            logger.warning("the halt file cannot be written: %s", error)
+        except ScrError as error:
+            logger.warning("%s", error)
         self._state.data["own_reason"] = None

@@ -318,3 +318,11 @@ def test_a_wrong_list_of_excluded_nodes_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="SCR_EXCLUDE_NODES"):
         job.run(SCR_EXCLUDE_NODES="n[1")
     assert job.cluster.launches == []
+
+
+def test_a_halt_file_that_cannot_be_read_is_no_halt(tmp_path: Path) -> None:
+    job = Job(tmp_path, [Step()])
+    (tmp_path / ".scr" / "halt.scr").mkdir()
+    with pytest.raises(ConfigError, match=r"halt\.scr: .*cannot be known"):
+        job.run()
+    assert job.cluster.launches == []
