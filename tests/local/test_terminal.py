@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,8 @@ class Screen:
                     self.seen += os.read(self.fd, 4096)
                 except OSError:
                     break  # the other end is closed
+        else:
+            os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.fd)
         return os.waitstatus_to_exitcode(status)
@@ -61,8 +64,8 @@ def here(namespaces: None, tmp_path: Path) -> Iterator[HeldAllocation]:
         yield held
 
 
-def run(here: HeldAllocation, text: str) -> Screen:
-    words = ["local", "-N", "1", "-n", "1", "--mpi=none", "sh", "-c", text]
+def run(here: HeldAllocation, text: str, mpi: str = "none") -> Screen:
+    words = ["local", "-N", "1", "-n", "1", f"--mpi={mpi}", "sh", "-c", text]
     return Screen([sys.executable, "-m", "scrjob", "scr_run", *words], here.environ)
 
 
@@ -102,3 +105,15 @@ def test_a_program_that_is_passed_through_gets_the_terminal_too(here: HeldAlloca
     screen.type(b"hello\n")
     assert screen.code() == 0
     assert b"got hello\r\n" in screen.seen
+
+
+def test_an_interrupt_while_the_program_has_the_terminal(here: HeldAllocation) -> None:
+    """mpiexec reads for its ranks, so the terminal is lent to it; its end by ^C counts as ours."""
+    screen = run(here, 'echo up; read word; echo "got $word"; read word; echo never', "mpich")
+    screen.wait(b"up\r\n")
+    screen.type(b"hello\n")
+    screen.wait(b"got hello\r\n")
+    screen.type(INTERRUPT)
+    assert screen.code() == 130
+    assert b"never" not in screen.seen
+    assert b"SIGINT received" in screen.seen

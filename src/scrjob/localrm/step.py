@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 NODE_DEATH_GRACE_S = 0.7  # for the launcher to end by itself after a node's death
 RANK_FAILURE_GRACE_S = 1.0  # for the other ranks to end after one has failed
 TERM_GRACE_S = 1.0  # from TERM to KILL for plain ranks
+TYPED_BYTES = 4096  # a line of a terminal is not longer
 LOOK_EVERY_S = 0.5  # at the ranks' records
 KEEPERS_GONE_LIMIT_S = 2.0
 RANK = "SCR_LOCAL_RANK"
@@ -157,11 +158,15 @@ class _MpiStep(_Step):
             *("-hosts", hosts, "-n", str(len(plan.nodes))),
             *_start.command(plan.python, "rank", self.step, "PMI_RANK", "PMI_SIZE"),
         ]
+        stdin = self._stdin()
         mpiexec = spawn(
             [os.fsencode(word) for word in argv],
             env={**MPI_DEFAULTS, **self.environ},
+            streams=(stdin, 1, 2),
             death_signal=signal.SIGKILL,
         )
+        if stdin:
+            os.close(stdin)
         status: Optional[int] = None
         while status is None:
             self._turn()
@@ -176,6 +181,30 @@ class _MpiStep(_Step):
         while self.node_died_at is None and not news.passed():
             self._turn(news.left())  # the word of a node's death may come after its effect
         return self._code(EXIT_CANNOT_EXECUTE)
+
+    def _stdin(self) -> int:
+        """Return what mpiexec reads: our stdin, or a pipe that we fill from the terminal.
+
+        mpiexec takes no input from a terminal whose foreground it is not. We do: the kernel stops us
+        for it, and whoever watches the step lends us the terminal.
+        """
+        if not os.isatty(0):
+            return 0
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+
+        def relay(terminal: Any) -> None:
+            try:
+                typed = os.read(terminal, TYPED_BYTES)
+                if typed:
+                    os.write(writer, typed)
+                    return
+            except OSError:
+                pass  # the terminal, or the program that read from it, is gone
+            self.selector.unregister(terminal)
+            os.close(writer)
+
+        self.selector.register(0, selectors.EVENT_READ, relay)
+        return reader
 
 
 class _PlainStep(_Step):
