@@ -279,7 +279,7 @@ def test_disabled_passes_through(job: Job) -> None:
 def test_more_nodes_than_there_are(job: Job) -> None:
     done = job.run(*shell("true", 9, 9))
     assert done.returncode == 69
-    assert b"9 are needed" in done.stderr
+    assert b"needed: 9" in done.stderr
 
 
 def test_stop_at_once_on_request(job: Job) -> None:
