@@ -362,3 +362,16 @@ def test_an_interactive_shell_ends_with_the_allocation(world: World) -> None:
     os.close(terminal)
     assert os.WEXITSTATUS(code) in {129, 0}
     assert world.nothing_runs()
+
+
+def test_a_fault_from_outside_says_whose_node_it_is(namespaces: None, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    environ = {**os.environ, "SCR_LOCAL_BASE": str(base)}
+    with allocation(1, cwd=tmp_path, environ=environ) as here:
+        outside = {key: text for key, text in here.environ.items() if key != "SCR_LOCAL_DIR"}
+        argv = [sys.executable, "-m", "scrjob", "scr_local", "wipe", "node1"]
+        done = here.run(argv, env=outside)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.decode() == f"scr_local: wipe node1 of allocation {here.job_id}\n"
+        assert here.run(argv).stderr == b""

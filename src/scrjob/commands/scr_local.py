@@ -275,7 +275,7 @@ def _limit(options: argparse.Namespace) -> int:
 
 
 def _fault(options: argparse.Namespace) -> int:
-    from scrjob.localrm import faults  # noqa: PLC0415 - only for these words
+    from scrjob.localrm import directory, faults  # noqa: PLC0415 - only for these words
 
     allocation = _the_allocation(options.job)
     deed = {
@@ -286,6 +286,9 @@ def _fault(options: argparse.Namespace) -> int:
     }[options.do]
     for node in options.node:
         deed(allocation, node)
+        if not options.job and not environ().get(directory.DIR_VARIABLE):
+            # From outside: whose node it was should not stay in the dark.
+            complain(PROG, f"{options.do} {node} of allocation {allocation.info.job_id}")
     return 0
 
 
