@@ -143,6 +143,8 @@ def inside(directory: str) -> int:
     argv = ["scr_run", "local", "-N", str(USED), "-n", str(RANKS), *heat2d(output, PACE_S)]
     with subprocess.Popen(argv, cwd=prefix) as job:
         killed = kill_half_way(job, prefix)
+        if killed is not None:
+            watch_rebuild(job, prefix, killed)
         code = job.wait(LIMIT_S)
     if killed is not None:
         with open(os.path.join(directory, "killed.json"), "w", encoding="utf-8") as file:
@@ -165,6 +167,22 @@ def kill_half_way(job: subprocess.Popen[Any], prefix: str) -> Optional[Killed]:
             return Killed(when, newest.id, where)
         time.sleep(POLL_S)
     return None
+
+
+def watch_rebuild(job: subprocess.Popen[Any], prefix: str, killed: Killed) -> None:
+    """Say when the checkpoint is whole again in the caches of the nodes; give up when the job ends."""
+    while job.poll() is None:
+        records = scrlog.parse_file(scrlog.log_path(prefix))
+        if any(
+            record.get("label") == "REBUILD_SUCCESS" and record.get("dset") == killed.checkpoint
+            for record in records
+        ):
+            say(
+                f"Checkpoint {killed.checkpoint} is whole again in cache: {VICTIM}'s part of it, which "
+                "existed nowhere any more, was rebuilt from those of the others."
+            )
+            return
+        time.sleep(POLL_S)
 
 
 def newest_checkpoint(prefix: str) -> Optional[flush.FlushEntry]:
