@@ -17,6 +17,10 @@ from scrjob.errors import CommandError, CommandNotFoundError, CommandTimeoutErro
 logger = logging.getLogger(__name__)
 
 KILL_GRACE_S = 2.0  # between TERM and KILL for a command past its deadline
+GONE_LIMIT_S = (
+    1.0  # for killed processes to be gone; a zombie that nobody collects is not waited for longer
+)
+GONE_POLL_S = 0.002
 TOOL_ENV = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
 """Added to the environment of every tool we ask: plain messages, times as Unix seconds."""
 
@@ -131,12 +135,22 @@ def _end_group(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         try:
-            return process.communicate(timeout=KILL_GRACE_S)
+            said = process.communicate(timeout=KILL_GRACE_S)
         except subprocess.TimeoutExpired:
             continue
+        _clear_group(process.pid)
+        return said
     # A grandchild that left the group may still hold the pipes: do not wait for it.
     process.wait(KILL_GRACE_S)
     return b"", b""
+
+
+def _clear_group(group: int) -> None:
+    """Kill what outlived its leader, for it ignores TERM or is just dying, and wait until it is gone."""
+    kill_group(group)
+    end = time.monotonic() + GONE_LIMIT_S
+    while group_exists(group) and time.monotonic() < end:
+        time.sleep(GONE_POLL_S)
 
 
 def signal_group(process: Any, number: int) -> bool:

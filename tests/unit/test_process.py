@@ -89,6 +89,22 @@ def test_past_the_deadline_it_is_killed_with_its_children(tmp_path: Path) -> Non
     assert not alive(int(note.read_text()))
 
 
+def test_a_child_that_ignores_term_and_says_nothing_is_killed_too(tmp_path: Path) -> None:
+    """Its leader ends and the pipes close at once: nothing that is waited for tells of it."""
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    code = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {stubborn!r}],\n"
+        "    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+        "open(sys.argv[1], 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    note = tmp_path / "pid"
+    with pytest.raises(CommandTimeoutError):
+        RUNNER.run(python(code, str(note)), timeout_s=1.5)
+    assert not alive(int(note.read_text()))
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
