@@ -80,6 +80,11 @@ def drop_halt_reasons(jobenv: JobEnvironment, reasons: tuple[str, ...]) -> None:
     try:
         halt.update(path, change, on_damage=lambda error: logger.warning("%s", error))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}: whether the job is halted cannot be known; remove or mend it"
-        ) from error
+        raise unknown_halt(path, error) from error
+
+
+def unknown_halt(path: str, error: OSError) -> ConfigError:
+    """Return the error of a halt file that is there and cannot be used."""
+    return ConfigError(
+        f"{path}: {error.strerror}: whether the job is halted cannot be known; remove or mend it"
+    )

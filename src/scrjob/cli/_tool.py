@@ -84,6 +84,31 @@ def choose(
     return Tool(name, bin_dir, context=context, verbose=verbose) if bin_dir else None
 
 
+class Wrapper:
+    """What the wrappers of one file or tool have in common: how they are made.
+
+    Args:
+        prefix: the prefix directory.
+        verbose: log what is done.
+        context: the outside world.
+        bin_dir: directory of SCR's own executables, "" to work without them; default: the site's.
+    """
+
+    _executable = ""  # name of the executable that the class stands for
+
+    def __init__(
+        self,
+        prefix: str,
+        verbose: bool = False,
+        *,
+        context: Optional[Context] = None,
+        bin_dir: Optional[str] = None,
+    ) -> None:
+        self.prefix = os.fspath(prefix)
+        self._context = context
+        self._tool = choose(self._executable, bin_dir, context, verbose=verbose)
+
+
 def clock_of(context: Optional[Context]) -> Clock:
     """Return the context's clock, else the machine's."""
     if context is not None:

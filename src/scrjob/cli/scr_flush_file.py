@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, List, Optional, Union
 
 from scrjob.cli import _tool
@@ -18,19 +17,17 @@ DatasetId = Union[int, str]
 RESUME_TIMEOUT_S = 3600.0  # waits for a whole transfer
 
 
-class SCRFlushFile:
+class SCRFlushFile(_tool.Wrapper):
     """Questions about ``<prefix>/.scr/flush.scr``. Without that file there are no datasets.
 
-    Args:
-        prefix: the prefix directory.
-        verbose: log what is done.
-        context: the outside world.
-        bin_dir: directory of SCR's own executables, "" to work without them; default: the site's.
+    Constructed as ``_tool.Wrapper``.
 
     Raises (all methods):
         FormatError: the file is damaged, also after several looks.
         OSError: it cannot be read.
     """
+
+    _executable = "scr_flush_file"
 
     def __init__(
         self,
@@ -40,10 +37,11 @@ class SCRFlushFile:
         context: Optional[Context] = None,
         bin_dir: Optional[str] = None,
     ) -> None:
-        self.prefix = os.fspath(prefix)
-        tool = _tool.choose("scr_flush_file", bin_dir, context, verbose=verbose)
+        super().__init__(prefix, verbose, context=context, bin_dir=bin_dir)
         self._back: Union[_Native, _Executable] = (
-            _Native(self.prefix, context) if tool is None else _Executable(self.prefix, tool)
+            _Native(self.prefix, context)
+            if self._tool is None
+            else _Executable(self.prefix, self._tool)
         )
 
     def list_dsets_output(self) -> List[str]:

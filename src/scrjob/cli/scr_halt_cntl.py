@@ -24,15 +24,13 @@ _LETTERS = {
 }
 
 
-class SCRHaltFile:
+class SCRHaltFile(_tool.Wrapper):
     """Changes to ``<prefix>/.scr/halt.scr``: collected first, done together by ``execute``.
 
-    Args:
-        prefix: the prefix directory.
-        verbose: log what is done.
-        context: the outside world.
-        bin_dir: directory of SCR's own executables, "" to work without them; default: the site's.
+    Constructed as ``_tool.Wrapper``.
     """
+
+    _executable = "scr_halt_cntl"
 
     def __init__(
         self,
@@ -42,9 +40,8 @@ class SCRHaltFile:
         context: Optional[Context] = None,
         bin_dir: Optional[str] = None,
     ) -> None:
-        self.prefix = os.fspath(prefix)
+        super().__init__(prefix, verbose, context=context, bin_dir=bin_dir)
         self.path = paths.halt_file(self.prefix)
-        self._tool = _tool.choose("scr_halt_cntl", bin_dir, context, verbose=verbose)
         self._change: Dict[str, Union[int, str, None]] = {}
         self._list = False
 

@@ -19,15 +19,13 @@ DatasetId = Union[int, str]
 BUILD_TIMEOUT_S = 24 * 3600.0  # rebuilds all lost files of a dataset
 
 
-class SCRIndex:
+class SCRIndex(_tool.Wrapper):
     """The index of ``<prefix>``, ``.scr/index.scr``.
 
-    Args:
-        prefix: the prefix directory; made absolute, for names are stored relative to it.
-        verbose: log what is done.
-        context: the outside world.
-        bin_dir: directory of SCR's own executables, "" to work without them; default: the site's.
+    Constructed as ``_tool.Wrapper``; the prefix is made absolute, for names are stored relative to it.
     """
+
+    _executable = "scr_index"
 
     def __init__(
         self,
@@ -37,9 +35,9 @@ class SCRIndex:
         context: Optional[Context] = None,
         bin_dir: Optional[str] = None,
     ) -> None:
-        self.prefix = paths.reduce_path(os.path.abspath(prefix))
+        absolute = paths.reduce_path(os.path.abspath(prefix))
+        super().__init__(absolute, verbose, context=context, bin_dir=bin_dir)
         self._native = Native(self.prefix, context)
-        self._tool = _tool.choose("scr_index", bin_dir, context, verbose=verbose)
 
     def list(self) -> Optional[str]:
         """Return the table of checkpoints, None if the index is absent or cannot be read."""

@@ -3,38 +3,20 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from scrjob.cli import _tool
 from scrjob.errors import FormatError
 from scrjob.formats import kvtree, nodes, paths
 
-if TYPE_CHECKING:
-    from scrjob.protocols import Context
 
-
-class SCRNodesFile:
+class SCRNodesFile(_tool.Wrapper):
     """The question about ``<prefix>/.scr/nodes.scr``.
 
-    Args:
-        prefix: the prefix directory.
-        verbose: log what is done.
-        context: the outside world.
-        bin_dir: directory of SCR's own executables, "" to work without them; default: the site's.
+    Constructed as ``_tool.Wrapper``.
     """
 
-    def __init__(
-        self,
-        prefix: str,
-        verbose: bool = False,
-        *,
-        context: Optional[Context] = None,
-        bin_dir: Optional[str] = None,
-    ) -> None:
-        self.prefix = os.fspath(prefix)
-        self._context = context
-        self._tool = _tool.choose("scr_nodes_file", bin_dir, context, verbose=verbose)
+    _executable = "scr_nodes_file"
 
     def last_num_nodes(self) -> Optional[int]:
         """Return the number of nodes, None if it is not known, be the file absent or damaged."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, List, Optional
 
 from scrjob.cli import _tool
@@ -16,27 +15,13 @@ if TYPE_CHECKING:
 PROG = "scr_retries_halt"
 
 
-class SCRRetriesHalt:
+class SCRRetriesHalt(_tool.Wrapper):
     """The question whether a condition in ``<prefix>/.scr/halt.scr`` forbids another run.
 
-    Args:
-        prefix: the prefix directory.
-        verbose: log what is done.
-        context: the outside world.
-        bin_dir: directory of SCR's own executables, "" to work without them; default: the site's.
+    Constructed as ``_tool.Wrapper``.
     """
 
-    def __init__(
-        self,
-        prefix: str,
-        verbose: bool = False,
-        *,
-        context: Optional[Context] = None,
-        bin_dir: Optional[str] = None,
-    ) -> None:
-        self.prefix = os.fspath(prefix)
-        self._context = context
-        self._tool = _tool.choose(PROG, bin_dir, context, verbose=verbose)
+    _executable = PROG
 
     def check(self) -> Optional[str]:
         """Return why the job must stop as one line, None if it may go on.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence
 from scrjob.errors import ConfigError, FormatError
 from scrjob.formats import flush, halt, kvtree
 from scrjob.formats.index import Index
+from scrjob.prerun import unknown_halt
 
 if TYPE_CHECKING:
     from scrjob.nodetests.nodetests import BrokenTest
@@ -119,9 +120,7 @@ def check_halt_file(jobenv: JobEnvironment) -> None:
     except (FileNotFoundError, FormatError):
         return
     except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}: whether the job is halted cannot be known; remove or mend it"
-        ) from error
+        raise unknown_halt(path, error) from error
 
 
 def write_halt_reason(jobenv: JobEnvironment, reason: str) -> None:
