@@ -32,6 +32,41 @@ class NodeDown(NamedTuple):
     evidence: str = ""
 
 
+class NodeWatch(NamedTuple):
+    """What a resource manager says of nodes while a run uses them, each with a one-line reason.
+
+    ``lost``: ranks there cannot go on; ``silent``: the manager has not heard of them lately, which
+    alone condemns nobody. A node that is only not to get new work (draining) is in neither.
+    """
+
+    lost: dict[NodeName, str]
+    silent: dict[NodeName, str]
+
+
+class Said(enum.Enum):
+    """What a launcher's own message about its step means."""
+
+    NODE_FAILED = "node failed"
+    TIME_LIMIT = "time limit"
+    PREEMPTED = "pre-empted"
+    CANCELLED = "cancelled"
+    OUT_OF_MEMORY = "out of memory"
+    TASK_FAILED = "task failed"
+
+
+class StepMessage(NamedTuple):
+    """One message of a launcher about its step.
+
+    ``node`` is None where the message names none; ``text`` is the message in one line; ``when`` is
+    Unix seconds.
+    """
+
+    said: Said
+    node: Optional[str]
+    text: str
+    when: float
+
+
 class ExitStatus(NamedTuple):
     """How a process or job step ended: an exit code, or the number of the signal that ended it."""
 
@@ -58,8 +93,11 @@ class Cause(enum.Enum):
     HANG = "hang"
     TIME_LIMIT = "out of time"
     HALT = "halt condition"
+    PREEMPTED = "pre-empted"
+    CANCELLED = "cancelled"
     SIGNAL = "signal to supervisor"
     STORAGE_FULL = "storage full"
+    OUT_OF_MEMORY = "out of memory"
     APPLICATION = "application error"
     LAUNCH = "launch failed"
     SUPERVISOR_LOST = "supervisor lost"

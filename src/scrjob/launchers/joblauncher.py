@@ -13,7 +13,7 @@ from scrjob.errors import NotSupportedError
 from scrjob.model import ExitStatus
 
 if TYPE_CHECKING:
-    from scrjob.model import NodeName
+    from scrjob.model import NodeName, StepMessage
 
 TERM_GRACE_S = 5.0  # from TERM to KILL for a step that does not end
 KILL_LIMIT_S = 5.0  # how long a killed launcher may take to be gone
@@ -86,6 +86,19 @@ class JobLauncher(Plugin):
         if not wait_for(gone, clock=clock, limit_s=TERM_GRACE_S):
             kill_group(jobstep.pid)
             wait_for(gone, clock=clock, limit_s=KILL_LIMIT_S)
+
+    def abandon_run(self, jobstep: Any, dead_nodes: Sequence[NodeName]) -> None:
+        """End a step that has lost nodes: no grace, and no waiting for the dead ones.
+
+        Its living ranks cannot finish anything. The default is ``kill_run``.
+        """
+        del dead_nodes
+        self.kill_run(jobstep)
+
+    def messages(self, jobstep: Any) -> list[StepMessage]:
+        """Return what the launcher itself has said so far about the step's nodes and tasks."""
+        del jobstep
+        return []
 
     def exit_status(self, proc: Any) -> Optional[ExitStatus]:
         """Return how the application ended, as well as the launcher can tell; None while it runs.

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Mapping, Optional, Sequence
 
 from scrjob._plugins import Plugin
-from scrjob.model import END_UNKNOWN
+from scrjob.model import END_UNKNOWN, NodeWatch
 
 if TYPE_CHECKING:
-    from scrjob.model import JobId, NodeName
+    from scrjob.model import Cause, JobId, NodeName
 
 
 class ResourceManager(Plugin):
@@ -56,6 +56,22 @@ class ResourceManager(Plugin):
     def down_nodes(self) -> dict[NodeName, str]:
         """Return the nodes of the allocation that the manager knows to be bad, with one-line reasons."""
         return {}
+
+    def watch_nodes(self) -> NodeWatch:
+        """Return which nodes a running step has lost; asked every ``poll_seconds`` while a run is on."""
+        return NodeWatch(self.down_nodes(), {})
+
+    def ending(self) -> Optional[tuple[Cause, str]]:
+        """Return why the manager ends the allocation or has ended it, with evidence in one line.
+
+        None: it does not, or this manager cannot tell. The cause is TIME_LIMIT, PREEMPTED,
+        CANCELLED or NODE_DOWN.
+        """
+        return None
+
+    def restart_count(self) -> int:
+        """Return how often the manager has requeued this job under the same id."""
+        return 0
 
     def end_time(self) -> int:
         """Return when the allocation ends, in Unix seconds; 0 unknown, -1 no limit. Asked anew each time."""
