@@ -33,6 +33,10 @@ class ResourceManager(Plugin):
     remote_exec: Sequence[str] = ()
     """Remote execution back ends that reach this manager's nodes, best first."""
 
+    heartbeats: Sequence[str] = ()
+    """How the used nodes may be asked whether they are alive while a run is on: "ping" (ICMP) and
+    "echo" (a command by remote execution). (): the manager itself notices a death within seconds."""
+
     def __init__(self, resmgr: str = "UNKNOWN") -> None:
         self.name = resmgr
 
