@@ -52,6 +52,8 @@ class Said(enum.Enum):
     CANCELLED = "cancelled"
     OUT_OF_MEMORY = "out of memory"
     TASK_FAILED = "task failed"
+    NOT_STARTED = "not started"
+    """The step, or its program, could not be started at all: a wrong option, no such program."""
 
 
 class StepMessage(NamedTuple):
@@ -87,7 +89,11 @@ class ExitStatus(NamedTuple):
 
 
 class Cause(enum.Enum):
-    """Why a run ended, by evidence; the order is that in which evidence is weighed."""
+    """Why a run ended, by evidence.
+
+    The order is that in which evidence is weighed: if several hold, the first is the cause, and the
+    evidence of the others is kept beside it. LAUNCH goes before all where there was no step.
+    """
 
     NODE_DOWN = "node down"
     HANG = "hang"
