@@ -133,6 +133,14 @@ class JobLauncher(Plugin):
         del jobstep
         return {}
 
+    def rank_environ(self, jobstep: Any) -> dict[str, str]:
+        """Return variables by which the step's ranks are known on their nodes, {} if there are none.
+
+        A process of the user that has all of them in its environment belongs to the step.
+        """
+        del jobstep
+        return {}
+
     def outside_pids(self, jobstep: Any) -> dict[NodeName, list[int]]:
         """Return the same processes as this host numbers them; {} if the nodes are other machines."""
         del jobstep
