@@ -92,7 +92,7 @@ class Cause(enum.Enum):
     """Why a run ended, by evidence.
 
     The order is that in which evidence is weighed: if several hold, the first is the cause, and the
-    evidence of the others is kept beside it. LAUNCH goes before all where there was no step.
+    evidence of the others is kept beside it (docs/causes.md).
     """
 
     NODE_DOWN = "node down"
@@ -104,7 +104,7 @@ class Cause(enum.Enum):
     SIGNAL = "signal to supervisor"
     STORAGE_FULL = "storage full"
     OUT_OF_MEMORY = "out of memory"
-    APPLICATION = "application error"
     LAUNCH = "launch failed"
+    APPLICATION = "application error"
     SUPERVISOR_LOST = "supervisor lost"
     SUCCESS = "success"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``python -m scrjob.node PROGRAM [ARGUMENTS]``: what scrjob starts on a compute node.
 
-Programs: ``cached`` (what is in cache), ``check`` (scr_check_node), ``copy`` (scr_copy), ``stacks``
+Programs: ``cached`` (what is in cache), ``check`` (scr_check_node), ``condition``
+(memory kills, free space), ``copy`` (scr_copy), ``stacks``
 (what hung processes do).
 """
 
@@ -14,6 +15,7 @@ from typing import Optional, Sequence
 PROGRAMS = {
     "cached": "scrjob.node.cached",
     "check": "scrjob.node.check",
+    "condition": "scrjob.node.condition",
     "copy": "scrjob.node.copy_main",
     "stacks": "scrjob.node.stacks",
 }

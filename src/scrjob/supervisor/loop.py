@@ -21,14 +21,16 @@ from scrjob.postrun import save_datasets
 from scrjob.prerun import OWN_REASONS, drop_halt_reasons
 from scrjob.should_exit import halt_reason
 from scrjob.supervisor import evidence, state
+from scrjob.supervisor.inquest import TIME_REASONS, Ended, Inquest
 from scrjob.supervisor.monitor import STOP_FILE, Monitor, Seen
 from scrjob.supervisor.settings import AT_ONCE_S, PROGRESS_ATTEMPTS, UNLIMITED
 from scrjob.supervisor.stacks import gather_stacks, stacks_name
-from scrjob.supervisor.verdict import StepEnd, Verdict, judge
+from scrjob.supervisor.verdict import Verdict
 from scrjob.watchdog import ProgressWatch
 
 if TYPE_CHECKING:
     from scrjob.jobenv import JobEnv
+    from scrjob.model import StepMessage
     from scrjob.supervisor.command import RunCommand
     from scrjob.supervisor.settings import Settings
     from scrjob.supervisor.signals import SignalWatch
@@ -41,8 +43,16 @@ EXIT_FEW_NODES = 69
 EXIT_REQUEUE = 75
 EXIT_NO_PROGRESS = 93
 EXIT_INTERRUPTED = 130
-FINALIZED = "SCR_FINALIZE_CALLED"
-TIME_REASONS = ("TIME_LIMIT", "SCRJOB_TIME_LIMIT")
+FINAL_CODES = {
+    Cause.TIME_LIMIT: EXIT_REQUEUE,
+    Cause.PREEMPTED: EXIT_REQUEUE,
+    Cause.CANCELLED: EXIT_INTERRUPTED,
+    Cause.NODE_DOWN: EXIT_FEW_NODES,
+}
+"""When the allocation is taken away. A user who cancels it wants no requeue, as one who interrupts."""
+NOT_ITS_DOING = tuple(
+    cause.value for cause in (Cause.NODE_DOWN, Cause.CANCELLED, Cause.SUPERVISOR_LOST)
+)
 
 
 class Outcome(NamedTuple):
@@ -97,6 +107,7 @@ class Loop:
             say=say,
             stop_path=self._stop_path,
         )
+        self._inquest = Inquest(jobenv, self._newly_bad)
 
     def run(self) -> Outcome:
         """Return when no further run is to be started. The data is not saved yet."""
@@ -136,7 +147,8 @@ class Loop:
 
     def _decide_again(self, run: dict[str, Any]) -> Optional[Outcome]:
         """Draw the conclusion from a judged run that the predecessor did not live to draw."""
-        verdict = Verdict(Cause(run["cause"]), run["evidence"])
+        final = run.get("final")
+        verdict = Verdict(Cause(run["cause"]), run["evidence"], Cause(final) if final else None)
         if verdict.cause is Cause.SUPERVISOR_LOST:
             return None
         name = verdict.evidence[0].split()[0] if verdict.cause is Cause.SIGNAL else ""
@@ -255,7 +267,7 @@ class Loop:
             with contextlib.suppress(ScrError, OSError):
                 launcher.kill_run(jobstep)
             raise
-        return self._judge(run, seen)
+        return self._judge(run, seen, messages=launcher.messages(jobstep))
 
     def _attend(
         self, run: dict[str, Any], words: list[str], good: list[str], proc: Any, jobstep: Any
@@ -268,6 +280,7 @@ class Loop:
         wanted = launcher.nodes_wanted(words) or self._needed()
         chosen = [str(node) for node in launcher.chosen_nodes(jobstep) or good[:wanted]]
         self._say(f"run {run['run']}: launched on {evidence.fold(chosen)}" + self._avoiding())
+        self._inquest.conditions.begin(chosen)
 
         def used() -> list[str]:
             return self._used_nodes(run, jobstep, chosen)
@@ -336,6 +349,7 @@ class Loop:
             "signal": None,
             "dataset_before": evidence.newest_dataset(self._jobenv),
             "dataset_after": None,
+            "final": None,
             "lost_seconds": 0.0,
         }
         self._state.runs.append(run)
@@ -343,37 +357,24 @@ class Loop:
 
     # -- after a run --------------------------------------------------------------------------
 
-    def _judge(self, run: dict[str, Any], seen: Seen, launch_error: str = "") -> Optional[Outcome]:
+    def _judge(
+        self,
+        run: dict[str, Any],
+        seen: Seen,
+        launch_error: str = "",
+        messages: Sequence[StepMessage] = (),
+    ) -> Optional[Outcome]:
         """Find out why the run ended, write it down, and return an outcome if it was the last."""
         if run["ended"] is None:
             run["ended"] = self._clock.now()
         if seen.status is not None:
             run["exit_code"], run["signal"] = seen.status
         self._state.save(state.ENDED)
-        failed = seen.forced or seen.status is None or not seen.status.success
-        to_test = failed and not (seen.signal_name or seen.time_up)
-        new = self._newly_bad() if to_test else []
-        for bad in seen.down:
-            self._condemn_node(bad)
         used = run["nodes"] or [node for node in self._nodes if node not in self._avoided]
-        down = list({bad.node: bad for bad in [*new, *seen.down] if bad.node in used}.values())
-        verdict = judge(
-            StepEnd(
-                status=seen.status,
-                forced=seen.forced,
-                down=down,
-                hang=seen.hang,
-                time_up=seen.time_up,
-                signal_name=seen.signal_name,
-                halt_reason="JOB_HALTED"
-                if seen.stop_asked
-                else evidence.standing_halt_reason(self._jobenv),
-                storage=evidence.full_storage(self._jobenv) if failed else "",
-                launch_error=launch_error,
-            ),
-            FINALIZED,
-            TIME_REASONS,
-        )
+        ended = Ended(seen, used, messages, launch_error, self._end)
+        for bad in self._inquest.lost(ended):
+            self._condemn_node(bad)
+        verdict = self._inquest.judge(ended)
         self._close_run(run, verdict, seen.status)
         return self._after(run, verdict, seen)
 
@@ -394,6 +395,7 @@ class Loop:
         run["ended"] = self._clock.now() if run["ended"] is None else run["ended"]
         run["cause"] = verdict.cause.value
         run["evidence"] = list(verdict.evidence)
+        run["final"] = verdict.final.value if verdict.final else None
         run["exit_code"] = status.code if status else None
         run["signal"] = status.signal if status else None
         run["dataset_after"] = evidence.newest_dataset(self._jobenv)
@@ -415,10 +417,12 @@ class Loop:
         if verdict.cause is Cause.HALT:
             forced = seen.stop_asked or code == 0
             return Outcome(EXIT_SUCCESS if forced else code or 1, str(verdict))
+        if verdict.final in FINAL_CODES:
+            return Outcome(FINAL_CODES[verdict.final], str(verdict))
         if verdict.cause is Cause.SIGNAL:
             return self._signal_outcome(seen.signal_name)
-        if verdict.cause is Cause.TIME_LIMIT:
-            return Outcome(EXIT_REQUEUE, str(verdict))
+        if verdict.final is Cause.STORAGE_FULL:
+            return Outcome(code or 1, f"{verdict}; make room there before the next run")
         runs = [r for r in self._runs() if r["cause"] != Cause.SUPERVISOR_LOST.value]
         if self._settings.runs != UNLIMITED and len(runs) >= self._settings.runs:
             return Outcome(code or 1, f"{verdict}; no runs are left")
@@ -436,7 +440,7 @@ class Loop:
         """Return how many runs in a row, up to the last one, brought no new dataset."""
         count = 0
         for run in self._runs():
-            if run["cause"] in (Cause.NODE_DOWN.value, Cause.SUPERVISOR_LOST.value):
+            if run["cause"] in NOT_ITS_DOING:
                 continue  # not the program's doing: neither counted nor forgiven
             advanced = run["dataset_after"] > run["dataset_before"]
             makes_datasets = run["dataset_after"] > 0
@@ -519,3 +523,4 @@ class Loop:
         except ScrError as error:
             logger.warning("%s", error)
         self._state.data["own_reason"] = None
+        self._inquest.conditions.settle()

@@ -59,4 +59,6 @@ def test_what_holds_for_many_nodes_is_said_once() -> None:
 
 
 def test_a_signal_is_told_as_a_signal() -> None:
-    assert str(judge(StepEnd(KILLED), FINAL, TIME)) == "application error: ended by signal 9"
+    assert (
+        str(judge(StepEnd(KILLED), FINAL, TIME)) == "application error: ended by signal 9 (SIGKILL)"
+    )
