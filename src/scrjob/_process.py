@@ -9,8 +9,10 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
+import threading
 import time
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob.errors import CommandError, CommandNotFoundError, CommandTimeoutError
 
@@ -108,12 +110,22 @@ class SubprocessRunner:
             argv,
             env=None if env is None else dict(env),
             cwd=cwd,
-            preexec_fn=_own_group,
+            **_OWN_GROUP,
         )
+
+    def beside(self, function: Callable[[], None], name: str) -> None:
+        """Call ``function`` on a thread of its own; see ``protocols.CommandRunner``."""
+        threading.Thread(target=function, name=name, daemon=True).start()
 
 
 def _own_group() -> None:
     os.setpgid(0, 0)
+
+
+# Python code between fork and exec is a risk beside other threads; 3.11 can do without.
+_OWN_GROUP: dict[str, Any] = (
+    {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": _own_group}
+)
 
 
 def _text(data: Optional[bytes]) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Protocol, Sequence
 
 if TYPE_CHECKING:
     from scrjob._process import CommandResult
@@ -75,6 +75,10 @@ class CommandRunner(Protocol):
         Raises:
             CommandNotFoundError.
         """
+        ...
+
+    def beside(self, function: Callable[[], None], name: str) -> None:
+        """Call ``function`` on a thread, which does not keep the process alive; ``name`` is for debuggers."""
         ...
 
 

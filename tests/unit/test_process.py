@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -157,3 +158,18 @@ def test_a_process_that_ended_is_not_signalled() -> None:
     process = FakeProcess(["x"], 0)
     process.pid = os.getpid()
     assert not signal_group(process, signal.SIGKILL)
+
+
+def test_what_is_called_beside_does_not_hold_up_the_caller() -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def question() -> None:
+        asked.wait(30)
+        answered.set()
+
+    RUNNER.beside(question, "a question")
+    (thread,) = (t for t in threading.enumerate() if t.name == "a question")
+    assert thread.daemon
+    asked.set()
+    assert answered.wait(30)
+    thread.join(30)
