@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from ._base import RigError
+from ._commands import Running
+from ._needs import memory_limits_missing, missing
 from ._plan import LOGIN, Plan
-from ._rig import Rig, RigError, Running
+from ._rig import Rig
 
-__all__ = ["LOGIN", "Plan", "Rig", "RigError", "Running"]
+__all__ = ["LOGIN", "Plan", "Rig", "RigError", "Running", "memory_limits_missing", "missing"]

@@ -37,6 +37,13 @@ def make(name: str) -> dict[str, str]:
     return found
 
 
+def available() -> list[str]:
+    """Return the controllers that can be had, by trying."""
+    found = make(f"scrjob-try-{os.getpid()}")
+    remove(found)
+    return list(found)
+
+
 def remove(cgroups: Mapping[str, str]) -> None:
     """Remove the directories of a rig whose processes are gone."""
     limit = time.monotonic() + _REMOVE_LIMIT_S

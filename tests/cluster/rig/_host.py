@@ -11,6 +11,7 @@ import time
 from typing import Sequence
 
 from . import _kernel as kernel
+from . import _proc as proc
 from ._plan import BRIDGE, LOGIN, MUNGE_SOCKET, SPOOL, Plan, services
 
 BOOT_LIMIT_S = 30.0
@@ -33,7 +34,7 @@ def boot(plan: Plan, hosts: Sequence[str]) -> None:
         pids[host] = int(os.read(told, 20) or b"0")
         os.close(told)
         with open(plan.file("hosts.d", host), "w", encoding="ascii") as out:
-            out.write(os.readlink(f"/proc/{pids[host]}/ns/pid"))
+            out.write(proc.identity(pids[host]))
     plug_in(plan, pids)
     for host in hosts:
         os.write(gates[host], b"g")

@@ -17,7 +17,7 @@ from . import _cgroups as cgroups
 from . import _host as host
 from . import _kernel as kernel
 from ._files import OVERLAID
-from ._plan import BRIDGE, MUNGE_SOCKET, SPOOL, Plan
+from ._plan import BRIDGE, HOME, MUNGE_SOCKET, SPOOL, Plan
 
 _RUN_BYTES = 16 << 20
 
@@ -90,8 +90,7 @@ def _arrange(plan: Plan) -> None:
         kernel.bind(path, path)
     for name, target in OVERLAID.items():
         kernel.bind(plan.file(name), target)
-    home = os.path.expanduser("~")
-    kernel.cover(home, lambda: kernel.bind(plan.file("home"), home), shared)
+    kernel.cover(HOME, lambda: kernel.bind(plan.file("home"), HOME), shared)
     kernel.cover("/run", lambda: kernel.tmpfs("/run", _RUN_BYTES, "0755"), shared)
     for directory in (os.path.dirname(MUNGE_SOCKET), "/run/sshd", SPOOL):
         os.mkdir(directory, 0o755)

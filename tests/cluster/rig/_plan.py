@@ -6,12 +6,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pwd
 from typing import Mapping, Optional, Sequence
 
 LOGIN = "login"
 BRIDGE = "br0"
 SPOOL = "/run/slurm"
 MUNGE_SOCKET = "/run/munge/munge.socket.2"
+# Not $HOME: ssh and Slurm ask the user's entry too.
+HOME = pwd.getpwuid(os.getuid()).pw_dir
 _NETWORK = "10.77"
 
 
