@@ -30,10 +30,10 @@ case_of() { # DOWN NODES...
     fping=$(fping --version | awk 'NR == 1 { print $3 }')
     ping=$(ping -V | awk 'NR == 1 { print $NF }')
     python3 tools/record.py "tests/data/recorded/fping/$fping/$name" "DOWN=$down" -- \
-        fping -u -r 1 -t 1000 -i 1 -- "$@"
+        fping -q -C 2 -p 300 -t 1000 -i 1 -- "$@"
     for node in "$@"; do
         python3 tools/record.py "tests/data/recorded/ping/$ping/${down:-none}.$node" "DOWN=$down" -- \
-            ping -n -c 1 -W 2 -- "$node"
+            ping -n -c 2 -W 1 -- "$node"
     done
 }
 

@@ -92,7 +92,7 @@ def test_a_name_that_does_not_resolve_is_no_answer(tool: str, tmp_path: Path) ->
 
 def test_without_any_tool_ping_says_so(tmp_path: Path) -> None:
     world = PingWorld(tmp_path, [])
-    with pytest.raises(NotSupportedError, match="needs fping or ping"):
+    with pytest.raises(NotSupportedError, match="fping or ping is needed"):
         Ping().execute(NODES, world.jobenv)
 
 

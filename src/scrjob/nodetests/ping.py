@@ -3,31 +3,114 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Sequence
 
-from scrjob.errors import CommandNotFoundError, NotSupportedError
+from scrjob.errors import CommandNotFoundError, NotSupportedError, OutputParseError
 from scrjob.nodetests.nodetest import NodeTest
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
 
-ANSWER_S = 2  # a node that answers later is taken for dead; ping knows whole seconds only
 SIDE_BY_SIDE = 64
+SPREAD_MS = 1000  # over which the requests to all nodes are spread, so that no queue overflows
+CLOSEST_MS, WIDEST_MS = 0.1, 1.0  # between two requests
 FPING_ALL_UP, FPING_SOME_DOWN, FPING_UNKNOWN_NAME = 0, 1, 2  # fping(8), "diagnostics"
 
 
-def build_fping(nodes: Sequence[str]) -> list[str]:
-    """Return the fping call that prints the names of the unreachable ones."""
-    return ["fping", "-u", "-r", "1", "-t", str(500 * ANSWER_S), "-i", "1", "--", *nodes]
+class Patience(NamedTuple):
+    """How a node is asked: ``tries`` requests, ``gap_ms`` apart, each given ``wait_ms`` to be answered."""
+
+    tries: int
+    gap_ms: int
+    wait_ms: int
 
 
-def build_ping(node: str) -> list[str]:
-    """Return the call that asks one node once."""
-    return ["ping", "-n", "-c", "1", "-W", str(ANSWER_S), "--", node]
+TEST = Patience(2, 300, 1000)
+
+
+def build_fping(nodes: Sequence[str], patience: Patience) -> list[str]:
+    """Return the fping call that tells on stderr when each node has answered each request.
+
+    Source: fping(8) 5.1. In counting mode an answer that takes longer than the gap still counts, and
+    the call ends as soon as all have answered. Fractions of a millisecond need version 5; older ones
+    take them for 0.
+    """
+    apart = min(WIDEST_MS, max(CLOSEST_MS, SPREAD_MS / max(1, len(nodes))))
+    tries, gap, wait = map(str, patience)
+    return ["fping", "-q", "-C", tries, "-p", gap, "-t", wait, "-i", f"{apart:g}", "--", *nodes]
+
+
+def parse_fping(text: str, nodes: Sequence[str], returncode: int) -> set[str]:
+    """Return the nodes that answered no request, and those whose name does not resolve. Pure.
+
+    Raises:
+        OutputParseError: nothing is said about a node, though all names resolve.
+    """
+    silent: dict[str, bool] = {}
+    for line in text.splitlines():  # "node1 : 0.052 -"
+        name, found, times = line.rpartition(" : ")
+        if found:
+            silent[name.strip()] = set(times.split()) <= {"-"}
+    untold = [node for node in nodes if node not in silent]
+    if untold and returncode != FPING_UNKNOWN_NAME:
+        raise OutputParseError("fping", text, f"nothing is said about {untold[0]}")
+    return {node for node in nodes if silent.get(node, True)}
+
+
+def build_ping(node: str, patience: Patience) -> list[str]:
+    """Return the call that asks one node; ping sends once a second and waits for whole seconds."""
+    wait_s = -(-patience.wait_ms // 1000)
+    return ["ping", "-n", "-c", str(patience.tries), "-W", str(wait_s), "--", node]
+
+
+def unanswered(
+    nodes: Sequence[str], jobenv: JobEnvironment, patience: Patience, timeout_s: float
+) -> set[str]:
+    """Return those of ``nodes``, names or addresses, that do not answer an ICMP echo request.
+
+    Args:
+        nodes: all asked at once; a name that does not resolve is no answer.
+        jobenv: the job; fping, or ping, must be on its PATH.
+        patience: how they are asked.
+        timeout_s: how long the tools themselves may take.
+
+    Raises:
+        NotSupportedError: neither fping nor ping is installed.
+        ScrError: the tool hangs or fails.
+    """
+    if not nodes:
+        return set()
+    environ = jobenv.context.environ
+    argv = build_fping(nodes, patience)
+    try:
+        answer = jobenv.context.runner.run(argv, timeout_s=timeout_s, env=environ)
+    except CommandNotFoundError:
+        return _ping_each(nodes, jobenv, patience, timeout_s)
+    if answer.returncode not in (FPING_ALL_UP, FPING_SOME_DOWN, FPING_UNKNOWN_NAME):
+        answer.check()
+    return parse_fping(answer.stderr, nodes, answer.returncode)
+
+
+def _ping_each(
+    nodes: Sequence[str], jobenv: JobEnvironment, patience: Patience, timeout_s: float
+) -> set[str]:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only without fping
+
+    def answers(node: str) -> bool:
+        argv = build_ping(node, patience)
+        result = jobenv.context.runner.run(argv, timeout_s=timeout_s, env=jobenv.context.environ)
+        return result.returncode == 0
+
+    try:
+        with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(nodes))) as pool:
+            alive = list(pool.map(answers, nodes))
+    except CommandNotFoundError as error:
+        raise NotSupportedError("to ping nodes fping or ping is needed on this host") from error
+    return {node for node, up in zip(nodes, alive) if not up}
 
 
 class Ping(NodeTest):
-    """Fails nodes that do not answer an ICMP echo request within two seconds."""
+    """Fails nodes that do not answer an ICMP echo request within a second."""
 
     name = "ping"
 
@@ -35,37 +118,7 @@ class Ping(NodeTest):
         """Return the nodes without an answer.
 
         Raises:
-            NotSupportedError: neither fping nor ping is installed.
-            CommandTimeoutError: the tool itself hangs.
+            ScrError: see ``unanswered``.
         """
-        if not nodes:
-            return {}
-        runner = jobenv.context.runner
-        try:
-            answer = runner.run(
-                build_fping(nodes), timeout_s=self.timeout_s, env=jobenv.context.environ
-            )
-        except CommandNotFoundError:
-            return self._ping_each(nodes, jobenv)
-        if answer.returncode not in (FPING_ALL_UP, FPING_SOME_DOWN, FPING_UNKNOWN_NAME):
-            answer.check()
-        # An unknown name is told on stderr as "NAME: Name or service not known".
-        silent = set(answer.stdout.split())
-        silent.update(line.partition(":")[0].strip() for line in answer.stderr.splitlines())
+        silent = unanswered(nodes, jobenv, TEST, self.timeout_s)
         return {node: "Failed to ping" for node in nodes if node in silent}
-
-    def _ping_each(self, nodes: Sequence[str], jobenv: JobEnvironment) -> dict[str, str]:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only without fping
-
-        def answers(node: str) -> bool:
-            result = jobenv.context.runner.run(
-                build_ping(node), timeout_s=self.timeout_s, env=jobenv.context.environ
-            )
-            return result.returncode == 0
-
-        try:
-            with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(nodes))) as pool:
-                alive = list(pool.map(answers, nodes))
-        except CommandNotFoundError as error:
-            raise NotSupportedError("the test ping needs fping or ping on this host") from error
-        return {node: "Failed to ping" for node, up in zip(nodes, alive) if not up}
