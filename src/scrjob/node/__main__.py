@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """``python -m scrjob.node PROGRAM [ARGUMENTS]``: what scrjob starts on a compute node.
 
-Programs: ``cached`` (what is in cache), ``check`` (scr_check_node), ``condition``
-(memory kills, free space), ``copy`` (scr_copy), ``stacks``
-(what hung processes do).
+Programs: ``cached`` (what is in cache), ``check`` (scr_check_node), ``condition`` (memory kills, free
+space), ``copy`` (scr_copy), ``growth`` (do files in cache change), ``stacks`` (what hung processes do).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ PROGRAMS = {
     "check": "scrjob.node.check",
     "condition": "scrjob.node.condition",
     "copy": "scrjob.node.copy_main",
+    "growth": "scrjob.node.growth",
     "stacks": "scrjob.node.stacks",
 }
 EXIT_USAGE = 64

@@ -286,7 +286,7 @@ class Loop:
             return self._used_nodes(run, jobstep, chosen)
 
         progress = (
-            ProgressWatch(self._jobenv, self._settings.watchdog)
+            ProgressWatch(self._jobenv, self._settings.watchdog, used)
             if self._settings.watchdog
             else None
         )
