@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
 from scrjob.model import END_NO_LIMIT, END_UNKNOWN, Cause, ExitStatus, NodeDown, Said
 from scrjob.supervisor import evidence
 from scrjob.supervisor.condition import Aftermath, Background, Conditions
-from scrjob.supervisor.verdict import StepEnd, Verdict, judge, killed
+from scrjob.supervisor.verdict import StepEnd, Verdict, judge, killed, succeeded
 
 if TYPE_CHECKING:
     from scrjob.model import StepMessage
@@ -62,11 +62,11 @@ class Inquest:
         """Return why the run ended. Tests the nodes where that can tell something."""
         seen = ended.seen
         lost = self.lost(ended)
-        failed = seen.forced or seen.status is None or not seen.status.success
+        failed = not succeeded(seen.status, ended.messages, forced=seen.forced)
         stopped = bool(seen.signal_name) or seen.time_up
         # A node that is known to be lost tells enough: the next launch waits for no further question,
         # and the other nodes are tested before it anyway.
-        ending = self._ending() if (failed or seen.signal_name) and not lost else None
+        ending = self._ending() if (failed or stopped) and not lost else None
         # When the manager takes the allocation away, nodes that do not answer are not bad for it.
         open_question = failed and not (stopped or lost or ending)
         down = {bad.node: bad for bad in [*(self._test_nodes() if open_question else ()), *lost]}

@@ -14,6 +14,7 @@ LINES_EACH = 3  # messages of one kind that are kept as evidence
 END_SLACK_S = 5.0  # clocks of the manager and ours
 SIGNAL_BASE = 128  # a shell's code for signal N is this plus N
 KILLING = (signal.SIGTERM, signal.SIGKILL)
+CANCELLING = ("Terminated", "Killed")  # the same, in launchers' words
 
 
 class StepEnd(NamedTuple):
@@ -75,7 +76,7 @@ def judge(end: StepEnd, finalized: str, time_reasons: Sequence[str]) -> Verdict:
         finalized: the halt reason that a program leaves when it is through (SCR_FINALIZE_CALLED).
         time_reasons: halt reasons that mean the allocation's end.
     """
-    success = end.status is not None and end.status.success and not end.forced
+    success = succeeded(end.status, end.messages, forced=end.forced)
     found = _findings(end, finalized, time_reasons, success=success)
     if success and not found:
         return Verdict(Cause.SUCCESS, _exit_line(end.status))
@@ -91,11 +92,25 @@ def judge(end: StepEnd, finalized: str, time_reasons: Sequence[str]) -> Verdict:
     )
 
 
+def succeeded(
+    status: Optional[ExitStatus], messages: Sequence[StepMessage], *, forced: bool
+) -> bool:
+    """Tell whether a step ended by itself with 0.
+
+    A launcher may well give 0 for a step that was cancelled: srun does if the tasks do not die of it in
+    time, or end orderly.
+    """
+    cancelled = any(message.said in INTERRUPTED for message in messages)
+    return status is not None and status.success and not (forced or cancelled)
+
+
 def killed(status: Optional[ExitStatus], messages: Sequence[StepMessage]) -> bool:
     """Tell whether something of the step was ended by KILL, as its exit status or its launcher says."""
     if status is not None and _signal(status) == signal.SIGKILL:
         return True
-    return any("Killed" in message.text for message in messages if message.said is Said.TASK_FAILED)
+    return any(
+        message.text.endswith("Killed") for message in messages if message.said is Said.TASK_FAILED
+    )
 
 
 def _findings(
@@ -114,7 +129,7 @@ def _findings(
     }
     if halted and not end.signal_name and end.halt_reason not in time_reasons:
         found[Cause.HALT] = [end.halt_reason]
-    if end.signal_name or not success:
+    if end.signal_name or end.time_up or not success:
         for cause, lines in ending.items():
             found[cause] = [*lines, *found.get(cause, [])]
     if not success:
@@ -129,6 +144,8 @@ def _findings(
         found[Cause.LAUNCH] = [end.launch_error] if end.launch_error else []
         for cause, lines in told.items():
             found[cause] = [*found.get(cause, []), *lines]
+    if found.get(Cause.PREEMPTED):  # for which the manager brings the end forward
+        found[Cause.PREEMPTED] += found.pop(Cause.TIME_LIMIT)
     return {cause: lines for cause, lines in found.items() if lines}
 
 
@@ -172,28 +189,34 @@ MEANING = {
     Said.NOT_STARTED: Cause.LAUNCH,
     Said.TASK_FAILED: Cause.APPLICATION,
 }
+INTERRUPTED = (Said.CANCELLED, Said.TIME_LIMIT, Said.PREEMPTED)
 OUR_DOING = (Said.CANCELLED, Said.TASK_FAILED, Said.NOT_STARTED)
 FAILURES = (Said.TASK_FAILED, Said.OUT_OF_MEMORY, Said.NODE_FAILED, Said.NOT_STARTED)
 
 
 def _told(end: StepEnd) -> dict[Cause, list[str]]:
-    """Return what the launcher's messages are evidence of.
-
-    A launcher that cancels the rest of a step after one of its tasks has failed says that too: only a
-    cancellation before any failure came from somebody else.
-    """
+    """Return what the launcher's messages are evidence of."""
     kept = [m for m in end.messages if not (end.forced and m.said in OUR_DOING)]
-    kinds = [message.said for message in kept]
-    failed = next((index for index, said in enumerate(kinds) if said in FAILURES), len(kinds))
     told: dict[Cause, list[str]] = {}
     for said, cause in MEANING.items():
         lines = _lines([message.text for message in kept if message.said is said])
-        if not lines:
-            continue
-        late = said is Said.CANCELLED and kinds.index(said) > failed
-        weighed = Cause.APPLICATION if late else cause
-        told[weighed] = [*told.get(weighed, []), *lines]
+        if lines:
+            weighed = Cause.APPLICATION if said is Said.CANCELLED and _failed_first(kept) else cause
+            told[weighed] = [*told.get(weighed, []), *lines]
     return told
+
+
+def _failed_first(messages: Sequence[StepMessage]) -> bool:
+    """Tell whether a step was cancelled because of its tasks, by the launcher or by MPI_Abort.
+
+    Then a task's failure was told before, or a task has ended otherwise than by the cancelling's
+    signals: Open MPI has the step cancelled before the aborting rank exits.
+    """
+    kinds = [message.said for message in messages]
+    if any(said in FAILURES for said in kinds[: kinds.index(Said.CANCELLED)]):
+        return True
+    ended = [message.text for message in messages if message.said is Said.TASK_FAILED]
+    return not all(text.endswith(CANCELLING) for text in ended)
 
 
 def _lines(texts: Sequence[str]) -> list[str]:
