@@ -35,6 +35,7 @@ ALLOWED = {
     "scrjob.cli": set(),
     "scrjob.param": set(),
     "scrjob.node.check": set(),
+    "scrjob.node.condition": set(),
     "scrjob.commands.scr_should_exit": set(),
     "scrjob.commands.scr_halt": set(),
     "scrjob.commands.scr_index": set(),

@@ -192,6 +192,6 @@ def judge_changes(changes: dict[str, Change], unknown: Sequence[str], *, killed:
             f"{compress_hosts(list(unknown))}: whether memory ran out is not known, for the counters "
             "could not be read before and after"
         )
-    if killed and not found and len(changes) > len(unknown):
+    if killed and not found and set(changes) - set(unknown):
         notes.append("no counter of kills for want of memory rose")
     return Aftermath(memory, notes) if killed else Aftermath((), [*memory, *notes])
