@@ -26,7 +26,7 @@ from scrjob.watchdog import (
 
 LIMITS = Limits(timeout_s=100.0, pfs_s=1000.0, startup_s=500.0)
 LEARNING = LIMITS._replace(timeout_s=None)
-LOOKS = 20  # so many looks without time passing settle what is asked from the nodes
+LOOKS = 3  # without time passing: what is asked from the nodes is compared
 
 
 @pytest.fixture

@@ -3,31 +3,27 @@
 
 A checkpoint of huge files may take longer than any other sign is awaited. Two looks at all nodes are
 compared, the first when half of the time is over, the second at its end, so that a program that
-shows progress costs its nodes next to nothing. The nodes are asked in a thread: whoever watches a
-step must not wait for them.
+shows progress costs its nodes next to nothing. The nodes are asked beside the loop that watches
+the step, which must not wait for them.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
+from scrjob._clock import Deadline
 from scrjob.errors import ScrError
 from scrjob.hostlist import compress_hosts
 from scrjob.node.command import node_command
+from scrjob.supervisor.errand import Errand
 
 if TYPE_CHECKING:
-    import threading
-
     from scrjob.protocols import JobEnvironment
-
-logger = logging.getLogger(__name__)
 
 ASK_S = 20.0  # for all nodes together
 GIVE_UP_S = 2 * ASK_S  # for remote execution that does not keep to it
 _EXTENT = re.compile(r"[0-9]+ [0-9]+ [0-9]+")
-NAP_S = 0.05  # each look waits so long for an answer, which is often there by then
 
 
 class Growth(NamedTuple):
@@ -48,12 +44,14 @@ class CacheGrowth:
     def __init__(self, jobenv: JobEnvironment, nodes: Callable[[], Sequence[str]]) -> None:
         self._jobenv = jobenv
         self._nodes = nodes
-        self._question: Optional[_Question] = None
+        self._errand: Errand[_Answer] = Errand(jobenv.context.runner, "cache growth")
+        self._give_up: Optional[Deadline] = None
         self._before: Optional[_Answer] = None
 
     def forget(self) -> None:
         """Drop what is known: something else has shown progress."""
-        self._question = self._before = None
+        self._errand.settle(0.0)
+        self._before = None
 
     def compare(self, *, at_end: bool) -> Optional[Growth]:
         """Return what is known at the end of the time, None as long as it is being asked.
@@ -61,16 +59,28 @@ class CacheGrowth:
         Call it again and again: at first with ``at_end`` false, so that there is something to
         compare with.
         """
-        if self._question is None and (self._before is None or at_end):
-            self._question = _Question(self._jobenv, self._nodes)
-        if self._question is None:
-            return None
-        answer = self._question.answer()
+        try:
+            if not self._errand.is_out:
+                if self._before is not None and not at_end:
+                    return None
+                self._ask()
+            answer = self._errand.answer()
+        except (ScrError, OSError) as error:
+            answer = _Answer({}, {}, str(error))
+        if answer is None and self._give_up is not None and self._give_up.passed():
+            self._errand.settle(0.0)
+            answer = _Answer({}, {}, "no answer")
         if answer is None:
             return None
-        self._question = None
         before, self._before = self._before, answer
         return None if before is None else _compare(before, answer)
+
+    def _ask(self) -> None:
+        jobenv = self._jobenv
+        nodes = list(self._nodes())
+        rexec = jobenv.rexec.bounded(ASK_S)
+        self._give_up = Deadline(jobenv.context.clock, GIVE_UP_S)
+        self._errand.ask(lambda: _look(rexec, nodes, jobenv))
 
 
 class _Answer(NamedTuple):
@@ -81,46 +91,8 @@ class _Answer(NamedTuple):
     failed: str = ""
 
 
-class _Question:
-    """One look at all nodes, in a thread that is not waited for."""
-
-    def __init__(self, jobenv: JobEnvironment, nodes: Callable[[], Sequence[str]]) -> None:
-        import threading  # noqa: PLC0415 - needed only by programs that show no progress
-
-        self._clock = jobenv.context.clock
-        self._began = self._clock.monotonic()
-        self._found: Optional[_Answer] = None
-        self._thread: Optional[threading.Thread] = None
-        try:
-            asked = list(nodes())
-            rexec = jobenv.rexec.bounded(ASK_S)
-        except ScrError as error:
-            self._found = _Answer({}, {}, str(error))
-            return
-
-        def ask() -> None:
-            self._found = _ask(rexec, asked, jobenv)
-
-        self._thread = threading.Thread(target=ask, name="cache growth", daemon=True)
-        self._thread.start()
-
-    def answer(self) -> Optional[_Answer]:
-        """Return what is known, None if it is not yet."""
-        if self._thread is None:
-            return self._found
-        self._thread.join(NAP_S)
-        late = self._clock.monotonic() - self._began > GIVE_UP_S
-        if self._found is None and (late or not self._thread.is_alive()):
-            return _Answer({}, {}, "no answer")
-        return self._found
-
-
-def _ask(rexec: Any, nodes: Sequence[str], jobenv: JobEnvironment) -> _Answer:
-    argv = node_command("growth", *jobenv.dir_cache())
-    try:
-        result = rexec.rexec(argv, nodes, jobenv)
-    except (ScrError, OSError) as error:
-        return _Answer({}, {}, str(error))
+def _look(rexec: Any, nodes: Sequence[str], jobenv: JobEnvironment) -> _Answer:
+    result = rexec.rexec(node_command("growth", *jobenv.dir_cache()), nodes, jobenv)
     lines, unknown = {}, {}
     for node in nodes:
         line = result.stdout(node).strip()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Optional, Sequence
 
 import pytest
@@ -11,26 +10,29 @@ import pytest
 from scrjob.errors import CommandError, NotInAllocationError
 from scrjob.node.command import node_command
 from scrjob.remoteexec import RemoteExecResult
-from scrjob.supervisor.growth import ASK_S, GIVE_UP_S, CacheGrowth, Growth
-from scrjob.testing.fakes import FakeClock, FakeJobEnv, FakeRemoteExec, NodeAnswer, fake_context
-
-LOOKS = 200  # of 50 ms at most
+from scrjob.supervisor.growth import GIVE_UP_S, CacheGrowth, Growth
+from scrjob.testing.fakes import (
+    FakeClock,
+    FakeJobEnv,
+    FakeRemoteExec,
+    FakeRunner,
+    NodeAnswer,
+    fake_context,
+)
 
 
 class World:
-    def __init__(self, nodes: Sequence[str] = ("n1", "n2")) -> None:
+    def __init__(
+        self, nodes: Sequence[str] = ("n1", "n2"), runner: Optional[FakeRunner] = None
+    ) -> None:
         self.clock = FakeClock()
         self.answers: dict[str, Any] = dict.fromkeys(nodes, NodeAnswer(0, "1 2 3\n"))
         self.rexec = FakeRemoteExec(RemoteExecResult, lambda node, _: self.answers[node])
-        jobenv = FakeJobEnv(rexec=self.rexec, context=fake_context(clock=self.clock))
+        jobenv = FakeJobEnv(rexec=self.rexec, context=fake_context(clock=self.clock, runner=runner))
         self.growth = CacheGrowth(jobenv, lambda: nodes)
 
     def look(self, *, at_end: bool) -> Optional[Growth]:
-        for _ in range(LOOKS):
-            found = self.growth.compare(at_end=at_end)
-            if found is not None or self.growth._question is None:
-                return found
-        raise AssertionError("no answer")
+        return self.growth.compare(at_end=at_end)
 
 
 def test_the_nodes_are_asked_for_the_jobs_cache() -> None:
@@ -113,27 +115,17 @@ def test_nodes_that_nobody_knows_are_told() -> None:
 
 def test_nobody_waits_for_nodes_that_are_slow() -> None:
     """And remote execution that does not keep to its deadline is given up."""
-    world = World()
-    go_on = threading.Event()
 
-    class Slow:
-        def bounded(self, timeout_s: float) -> Slow:
-            assert timeout_s == ASK_S
-            return self
+    class Slow(FakeRunner):
+        def beside(self, function: Any, name: str) -> None:
+            pass  # it never comes to its end
 
-        def rexec(self, argv: Any, nodes: Any, jobenv: Any) -> RemoteExecResult:
-            go_on.wait()
-            return RemoteExecResult(argv, nodes)
-
-    jobenv = FakeJobEnv(rexec=Slow(), context=fake_context(clock=world.clock))
-    growth = CacheGrowth(jobenv, lambda: ["n1"])
-    try:
-        assert growth.compare(at_end=True) is None
-        world.clock.advance(GIVE_UP_S - 1)
-        assert growth.compare(at_end=True) is None
-        world.clock.advance(2)
-        assert growth.compare(at_end=True) is None
-        assert growth._before is not None
-        assert growth._before.failed == "no answer"
-    finally:
-        go_on.set()
+    world = World(runner=Slow())
+    assert world.growth.compare(at_end=True) is None
+    world.clock.advance(GIVE_UP_S - 1)
+    assert world.growth.compare(at_end=True) is None
+    world.clock.advance(2)
+    assert world.growth.compare(at_end=True) is None
+    assert world.growth.compare(at_end=True) is None
+    world.clock.advance(GIVE_UP_S + 1)
+    assert "not known: no answer" in str(world.growth.compare(at_end=True))
