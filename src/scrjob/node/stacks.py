@@ -30,6 +30,8 @@ MAPS_LIMIT = 1 << 20
 COMMAND_SHOWN = 1000
 THREADS_SHOWN = 16  # of each process
 OUTPUT_BYTES = 1 << 18
+ENVIRON_LIMIT = 1 << 20
+RANK_VARIABLES = ("SCR_LOCAL_RANK", "PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 PROC_FILES = ("wchan", "syscall", "stack")
 STOPPED = "Tt"
 
@@ -63,18 +65,18 @@ def describe(
     answers = {pid: _py_spy(pid, runner, deadline) for pid in pids}
     silent = [pid for pid in pids if not answers[pid] and states[pid][:1] not in STOPPED]
     answers.update(_faulthandler(silent, clock, stack_dir, hostname))
-    parts = [f"{_count(states.values())}\n"]
-    for pid in pids:
+    found = list(states.values())
+    counts = {state: found.count(state) for state in found}
+    said = ", ".join(f"{count} {state}" for state, count in counts.items())
+    parts = [f"processes: {len(pids)} ({said})\n"]
+    for pid in sorted(pids, key=lambda pid: counts[states[pid]]):  # the odd ones first
         text = answers[pid] or "(no Python stack to be had)\n"
         command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()[:COMMAND_SHOWN]
-        parts.append(f"== process {pid} [{states[pid]}] {command}\n{text}{_threads(pid)}")
+        parts.append(
+            f"== process {pid}{_rank(pid)} [{states[pid]}] {command}\n{text}{_threads(pid)}"
+        )
     whole = "\n".join(parts)
     return whole if len(whole) <= limit else f"{whole[:limit]}\n(cut off here)\n"
-
-
-def _count(states: Collection[str]) -> str:
-    counts = ", ".join(f"{list(states).count(state)} {state}" for state in dict.fromkeys(states))
-    return f"processes: {len(states)} ({counts})"
 
 
 def _read(path: str, limit: int = READ_LIMIT) -> str:
@@ -95,6 +97,15 @@ def _status(pid: int, field: str) -> str:
 def _state(pid: int) -> str:
     """Return a process's state, as "T (stopped)"; "gone" if there is none of that id."""
     return _status(pid, "State") or "gone"
+
+
+def _rank(pid: int) -> str:
+    """Return the rank's number by its environment, "" if no known variable tells it."""
+    pairs = (
+        text.partition("=") for text in _read(f"/proc/{pid}/environ", ENVIRON_LIMIT).split("\0")
+    )
+    environ = {name: value for name, _, value in pairs}
+    return next((f" rank {environ[name]}" for name in RANK_VARIABLES if name in environ), "")
 
 
 def _threads(pid: int) -> str:

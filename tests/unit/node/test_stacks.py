@@ -180,6 +180,29 @@ def test_the_program_takes_only_its_own_nodes_words(
     assert f"== process {sleeper.pid} " in text
 
 
+def test_the_odd_one_comes_first_and_its_rank_is_told(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    environ = {**os.environ, "SLURM_PROCID": "17"}
+    with (
+        subprocess.Popen(["sleep", "600"]) as other,
+        subprocess.Popen(["sleep", "600"], env=environ) as odd,
+    ):
+        odd.send_signal(signal.SIGSTOP)
+        for process, state in ((odd, "T"), (sleeper, "S"), (other, "S")):
+            wait_for(
+                lambda: stacks._state(process.pid)[:1] == state,  # noqa: B023 - asked at once
+                clock=SystemClock(),
+                limit_s=10,
+            )
+        pids = [sleeper.pid, other.pid, odd.pid]
+        text = describe(pids, str(tmp_path), runner=FakeRunner())
+        odd.kill()
+        other.kill()
+    blocks = text.split("== process ")
+    assert blocks[1].startswith(f"{odd.pid} rank 17 [T (stopped)] sleep 600\n")
+
+
 def test_the_program_finds_ranks_by_their_environment(capsys: pytest.CaptureFixture[str]) -> None:
     environ = {**os.environ, "SLURM_JOB_ID": "5", "SLURM_STEP_ID": "a b=c"}
     argv = ["sh", "-c", "sleep 600; true"]
