@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Union
 
@@ -14,7 +15,7 @@ from scrjob.formats.dataset import Descriptor, build
 from scrjob.formats.index import Index
 from scrjob.jobenv import JobEnv
 from scrjob.launchers.joblauncher import JobLauncher
-from scrjob.model import ExitStatus
+from scrjob.model import Cause, ExitStatus, Said, StepMessage
 from scrjob.nodetests import NodeTests
 from scrjob.remoteexec import RemoteExec, RemoteExecResult
 from scrjob.resmgrs import ResourceManager
@@ -64,6 +65,10 @@ class Cluster(ResourceManager):
         self.own_storage = True
         self.failing: dict[str, Exception] = {}
         self.wanted: Optional[int] = None
+        self.ends: Optional[tuple[Cause, str]] = None
+        self.said: list[StepMessage] = []
+        self.memory_kills = dict.fromkeys(nodes, 0)
+        self.conditions_read = threading.Event()
 
     # the resource manager
     def job_id(self) -> Any:
@@ -80,6 +85,10 @@ class Cluster(ResourceManager):
         self.answer("end_time")
         return self.end
 
+    def ending(self) -> Optional[tuple[Cause, str]]:
+        self.answer("ending")
+        return self.ends
+
     def private_storage(self) -> bool:
         return self.own_storage
 
@@ -92,6 +101,15 @@ class Cluster(ResourceManager):
     def kill_node(self, node: str) -> None:
         self.down[node] = "connection closed"
         self.silent.add(node)
+
+    def say(self, said: Said, text: str, node: Optional[str] = None) -> None:
+        """The launcher says something of the running step."""
+        self.said.append(StepMessage(said, node, text, self.clock.now()))
+
+    def run_out_of_memory(self, node: str) -> None:
+        """The kernel kills a process on a node."""
+        assert self.conditions_read.wait(5), "no counters were read after the launch"
+        self.memory_kills[node] += 1
 
     def dataset(self, number: int) -> None:
         """A checkpoint is complete now."""
@@ -164,9 +182,16 @@ class Exec(RemoteExec):
             if node in self._cluster.silent:
                 result.set_failure(node, "no answer within 15 s")
             else:
-                result.append_stdout(node, argv[-1] if argv[0] == "echo" else "[]")
+                result.append_stdout(node, self._says(node, argv))
                 result.set_rc(node, 0)
+        if "condition" in argv:
+            self._cluster.conditions_read.set()
         return result
+
+    def _says(self, node: str, argv: Any) -> str:
+        if "condition" in argv:
+            return f"kills {self._cluster.memory_kills[node]} memory.events of /job_42\n"
+        return str(argv[-1]) if argv[0] == "echo" else "[]"
 
 
 class Launcher(JobLauncher):
@@ -183,8 +208,13 @@ class Launcher(JobLauncher):
         cluster.environs.append(self.context.environ)
         if not cluster.steps:
             raise CommandNotFoundError(args, why="no such launcher")
+        cluster.said.clear()
+        cluster.conditions_read.clear()
         proc = _Proc(cluster.steps.pop(0), cluster.clock.monotonic())
         return proc, proc
+
+    def messages(self, jobstep: Any) -> list[StepMessage]:
+        return list(self._cluster.said)
 
     def wait_run(self, proc: Any = None, timeout: Optional[float] = None) -> Any:
         clock = self._cluster.clock
