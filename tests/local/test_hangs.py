@@ -64,6 +64,32 @@ def test_a_hang_is_found_and_its_ranks_are_looked_at(
     assert "FETCH_START" not in labels
 
 
-def test_a_slow_start_is_no_hang(here: HeldAllocation) -> None:
-    """Lesson A10."""
-    assert [entry["cause"] for entry in run(here, "slow")] == ["success"]
+@pytest.mark.parametrize("how", ["slow", "long"])
+def test_a_slow_start_and_a_long_checkpoint_are_no_hangs(here: HeldAllocation, how: str) -> None:
+    """Lessons A10, B4: of the checkpoint only the files in cache show progress."""
+    assert [entry["cause"] for entry in run(here, how)] == ["success"]
+
+
+WORK = """\
+for step in 1 2 3 4 5 6; do echo step $step; sleep 0.5; done
+mkdir "$SCR_PREFIX/first" 2> /dev/null && sleep 1000
+true
+"""
+
+
+def test_output_to_a_file_is_progress_of_a_program_without_scr(
+    here: HeldAllocation, tmp_path: Path
+) -> None:
+    """Lesson B4."""
+    here.environ.update(SCR_WATCHDOG_OUTPUT="1", SCR_WATCHDOG_STARTUP="2")
+    argv = [sys.executable, "-m", "scrjob", "scr_run", "local", "-N", "2", "--mpi=none"]
+    log = tmp_path / "job.log"
+    with log.open("wb") as file:
+        done = here.run([*argv, "sh", "-c", WORK], stdout=file, stderr=file)
+    assert done.returncode == 0, log.read_text()
+    state = Path(here.environ["SCR_PREFIX"], ".scr", "scrjob.job", "state.json")
+    first, second = json.loads(state.read_text())["runs"]
+    assert (first["cause"], second["cause"]) == ("hang", "success")
+    assert "the last sign was output" in first["evidence"][0]
+    assert "no file in cache changed on node[1-2]" in first["evidence"][0]
+    assert first["ended"] - first["launched"] > 3.0

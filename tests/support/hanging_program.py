@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Six checkpoints; in its first run it hangs after two: ``hanging_program.py all|one|slow``.
+"""Six checkpoints; in its first run it hangs after two: ``hanging_program.py all|one|slow|long``.
 
-``slow`` hangs nowhere, it only takes its time before the first checkpoint.
+``slow`` hangs nowhere, it only takes its time before the first checkpoint; nor does ``long``, whose third
+checkpoint takes long to write.
 """
 
 from __future__ import annotations
@@ -16,10 +17,21 @@ import scrjob.client as scr
 
 COUNT = 6
 SLOW_S = 4.0
+LONG_S = 5.0
 
 
 def stuck_here() -> None:
     time.sleep(1000)
+
+
+def write(path: str, number: int, seconds: float) -> None:
+    """Write a file bit by bit, all the time until so many seconds are over."""
+    end = time.monotonic() + seconds
+    with open(path, "wb", buffering=0) as file:
+        file.write(bytes([number]) * 1000)
+        while time.monotonic() < end:
+            file.write(bytes([number]))
+            time.sleep(0.05)
 
 
 def main() -> int:
@@ -44,8 +56,7 @@ def main() -> int:
     for number in range(done + 1, COUNT + 1):
         scr.start_output(f"ckpt.{number}")
         path = scr.route_file(os.path.join(prefix, f"ckpt.{number}.{comm.rank}"))
-        with open(path, "wb") as file:
-            file.write(bytes([number]) * 1000)
+        write(path, number, LONG_S if how == "long" and number == 3 else 0.0)
         scr.complete_output(True)
         if first_run and number == 2 and (how == "all" or (how == "one" and comm.rank == 1)):
             stuck_here()
