@@ -21,6 +21,7 @@ from scrjob.postrun import save_datasets
 from scrjob.prerun import OWN_REASONS, drop_halt_reasons
 from scrjob.should_exit import halt_reason
 from scrjob.supervisor import evidence, state
+from scrjob.supervisor.badnodes import note_bad_node
 from scrjob.supervisor.inquest import TIME_REASONS, Ended, Inquest
 from scrjob.supervisor.monitor import STOP_FILE, Monitor, Seen
 from scrjob.supervisor.settings import AT_ONCE_S, PROGRESS_ATTEMPTS, UNLIMITED
@@ -218,6 +219,8 @@ class Loop:
         if self._state.condemn(verdict):
             self._say(f"node {verdict.node} is out: {verdict.reason} (by {verdict.test})")
             self._log.event("NODE_FAIL", note=f"{verdict.node}: {verdict.reason}", secs=0)
+            session = self._state.data["session"]
+            note_bad_node(self._jobenv, verdict, session=session, run=len(self._runs()))
 
     def _good_nodes(self) -> list[str]:
         bad = self._state.bad_nodes()

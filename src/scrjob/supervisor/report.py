@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
+from scrjob.model import Cause
 from scrjob.scrlog import iter_file, log_path
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def account(
             {
                 "run": run["run"],
                 "cause": run["cause"],
+                "evidence": run["evidence"],
                 "seconds": ended - launched,
                 "checkpointing": spent,
                 "lost": run["lost_seconds"],
@@ -145,10 +147,12 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     lines = ["summary:"]
     lines += [
         f"  run {row['run']}: {row['seconds']:.1f} s, {row['cause'] or 'not launched'}"
+        + (f" ({row['evidence'][0]})" if row["evidence"] else "")
         + (f", {row['lost']:.1f} s of work lost" if row["lost"] else "")
         + (f", {row['wait_before']:.1f} s until it was launched" if row["wait_before"] else "")
         for row in time["runs"]
     ]
+    lines += _cause_lines(time)
     lines += [
         f"  node {n} was bad: {verdict['reason']}" for n, verdict in report["bad_nodes"].items()
     ]
@@ -172,6 +176,22 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines.append("  no dataset was left to save")
     lines.append(f"  exit code {report['exit_code']}: {report['why']}")
     return lines
+
+
+def _cause_lines(time: dict[str, Any]) -> list[str]:
+    """Return what each cause has cost, the dearest first."""
+    counts: dict[str, int] = {}
+    for row in time["runs"]:
+        if row["cause"] and row["cause"] != Cause.SUCCESS.value:
+            counts[row["cause"]] = counts.get(row["cause"], 0) + 1
+    cost = {
+        cause: (time["lost"].get(cause, 0.0), time["waiting"].get(cause, 0.0)) for cause in counts
+    }
+    return [
+        f"  {cause}: {counts[cause]} run{'s' if counts[cause] > 1 else ''}, {cost[cause][0]:.1f} s of work, "
+        f"{cost[cause][1]:.1f} s until the next launch"
+        for cause in sorted(cost, key=lambda cause: -sum(cost[cause]))
+    ]
 
 
 def _dataset_line(row: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ def entry(
         "launched": launched,
         "ended": ended,
         "cause": cause,
+        "evidence": ["what was seen", "exit code 1"] if cause else [],
         "lost_seconds": lost,
     }
 
@@ -64,6 +65,28 @@ def test_a_run_that_was_not_launched_has_no_cause() -> None:
         "why": "no",
     }
     assert report_lines(report)[1].startswith("  run 1: 1.0 s, not launched")
+
+
+def test_the_summary_tells_each_runs_evidence_and_what_each_cause_cost() -> None:
+    """Lesson B14."""
+    runs = [entry(1, 101, 201, "node down", 30), entry(2, 206, 306, "out of memory", 90)]
+    runs += [entry(3, 307, 310, "node down", 2), entry(4, 320, 400, "success")]
+    report = {
+        "time": account({"session": 1, "runs": runs}, None, 400),
+        "bad_nodes": {},
+        "scavenge_seconds": 0.0,
+        "checkpoint_interval": None,
+        "datasets": [],
+        "exit_code": 0,
+        "why": "the program finished",
+    }
+    lines = report_lines(report)
+    assert lines[1].startswith("  run 1: 100.0 s, node down (what was seen), 30.0 s of work lost")
+    assert lines[5:7] == [
+        "  out of memory: 1 run, 90.0 s of work, 1.0 s until the next launch",
+        "  node down: 2 runs, 32.0 s of work, 15.0 s until the next launch",
+    ]
+    assert "success" not in lines[7]
 
 
 def test_a_session_without_runs() -> None:
