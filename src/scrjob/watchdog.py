@@ -11,6 +11,7 @@ of them is no sign that it is over. A program that shows nothing of all this is 
 from __future__ import annotations
 
 import logging
+import math
 import os
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
@@ -42,12 +43,22 @@ class Limits(NamedTuple):
         startup_s: until the first sign of work of a run; None: the default, and only for programs
             of which a sign can be expected.
         expected_s: time between checkpoints that the program was told, 0 unknown.
+        factor: for what is learned or a default.
     """
 
     timeout_s: Optional[float]
     pfs_s: float
     startup_s: Optional[float]
     expected_s: float = 0.0
+    factor: float = 1.0
+
+    def after(self, hangs: int) -> Limits:
+        """Return the limits of a run when so many before it were ended for a hang.
+
+        What was learned or a default may have been wrong: it is doubled each time, so that a program
+        with one long pause gets through.
+        """
+        return self._replace(factor=2.0**hangs)
 
     @classmethod
     def from_param(cls, param: Any) -> Limits:
@@ -144,9 +155,9 @@ class ProgressWatch:
         self._growth.forget()
 
     def _startup(self) -> float:
-        return self._limits.startup_s or max(
-            self._limits.timeout_s or 0.0, DEFAULT_TIMEOUT_S, patience(self._limits.expected_s)
-        )
+        limits = self._limits
+        default = limits.factor * max(DEFAULT_TIMEOUT_S, patience(limits.expected_s))
+        return limits.startup_s or max(limits.timeout_s or 0.0, default)
 
     def _limit(self) -> tuple[float, str]:
         """Return how long silence is borne now, and why so long."""
@@ -154,14 +165,14 @@ class ProgressWatch:
             return self._limits.pfs_s, "a dataset is on its way to the prefix"
         if self._started_after is None:
             return self._startup(), "start-up"
+        limits = self._limits
         learned = self._intervals.learned()
-        most = self._limits.timeout_s
-        if learned is not None and (most is None or learned < most):
-            return learned, "learned from the intervals seen"
-        if most is not None:
-            return most, "SCR_WATCHDOG_TIMEOUT"
-        slowest = max(self._started_after, self._limits.expected_s, self._intervals.longest)
-        return max(DEFAULT_TIMEOUT_S, patience(slowest)), "default"
+        if learned is not None and limits.factor * learned < (limits.timeout_s or math.inf):
+            return limits.factor * learned, "learned from the intervals seen"
+        if limits.timeout_s is not None:
+            return limits.timeout_s, "SCR_WATCHDOG_TIMEOUT"
+        slowest = max(self._started_after, limits.expected_s, self._intervals.longest)
+        return limits.factor * max(DEFAULT_TIMEOUT_S, patience(slowest)), "default"
 
     def _is_expected(self) -> bool:
         """Tell whether silence means anything: whether there is ground to expect a sign."""

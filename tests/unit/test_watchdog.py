@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -263,6 +263,31 @@ def test_the_interval_that_the_program_was_told_is_borne(cluster: Cluster) -> No
     assert "start-up" in world.after(2)
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "hangs", "limit_s"),
+    [(None, 0, 400), (None, 1, 800), (900, 1, 800), (900, 2, 900)],
+)
+def test_what_was_learned_is_doubled_after_each_hang_but_not_what_was_set(
+    cluster: Cluster, timeout_s: Optional[float], hangs: int, limit_s: float
+) -> None:
+    """Lesson A10: a healthy program with one long pause is not ended at it again and again."""
+    world = World(cluster, LIMITS._replace(timeout_s=timeout_s).after(hangs))
+    for number in range(1, 5):
+        world.dataset(number)
+        assert world.after(80) == ""
+    assert world.after(limit_s - 81) == ""
+    assert f"(limit {limit_s:.1f} s" in world.after(2)
+
+
+def test_a_default_is_doubled_too(cluster: Cluster) -> None:
+    cluster.index(1)
+    world = World(cluster, Limits(None, 1000.0, None).after(1))
+    assert world.after(2 * DEFAULT_TIMEOUT_S - 1) == ""
+    assert "start-up" in world.after(2)
+    world.dataset(2)
+    assert world.after(4 * DEFAULT_TIMEOUT_S - 1) == ""
+
+
 def test_patience_grows_five_times_but_at_most_an_hour() -> None:
     assert patience(0) == 0
     assert patience(10) == 50
@@ -321,9 +346,8 @@ def test_the_settings_are_read(cluster: Cluster) -> None:
         "SCR_WATCHDOG_STARTUP": "80",
         "SCR_CHECKPOINT_SECONDS": "90",
     }
-    assert Limits.from_param(cluster.jobenv(**environ).param) == (60.0, 70.0, 80.0, 90.0)
-    none = (None, DEFAULT_TIMEOUT_S, None, 0.0)
-    assert Limits.from_param(cluster.jobenv().param) == none
+    assert Limits.from_param(cluster.jobenv(**environ).param) == Limits(60, 70, 80, 90)
+    assert Limits.from_param(cluster.jobenv().param) == Limits(None, DEFAULT_TIMEOUT_S, None)
 
 
 def test_a_bad_timeout_is_an_error(cluster: Cluster) -> None:
@@ -345,6 +369,16 @@ def test_the_published_watchdog_ends_a_hung_step(cluster: Cluster) -> None:
     assert code == 0
     assert "start-up" in dog.hang
     assert cluster.kills == 1
+
+
+def test_the_published_watchdog_keeps_the_stacks(cluster: Cluster) -> None:
+    """Lesson B4."""
+    cluster.steps.append(Step(None))
+    jobenv = cluster.jobenv(SCR_WATCHDOG_STARTUP="30")
+    jobenv.launcher.outside_pids = lambda _: {"n1": [os.getpid()]}
+    proc, jobstep = jobenv.launcher.launch_run([], nodes=["n1"], down_nodes=[])
+    assert Watchdog(str(cluster.prefix), jobenv).watchproc(proc, jobstep) == 0
+    assert f"== process {os.getpid()}" in (cluster.prefix / ".scr" / "stacks.42.txt").read_text()
 
 
 def test_the_published_watchdog_lets_a_step_end(cluster: Cluster) -> None:

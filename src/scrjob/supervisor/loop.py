@@ -288,8 +288,9 @@ class Loop:
         def used() -> list[str]:
             return self._used_nodes(run, jobstep, chosen)
 
+        hangs = sum(run["cause"] == Cause.HANG.value for run in self._runs())
         progress = (
-            ProgressWatch(self._jobenv, self._settings.watchdog, used)
+            ProgressWatch(self._jobenv, self._settings.watchdog.after(hangs), used)
             if self._settings.watchdog
             else None
         )
