@@ -15,6 +15,7 @@ from typing import Callable
 import pytest
 
 pytest.register_assert_rewrite("scrjob.testing")
+pytest_plugins = ["beside"]
 
 from archives import unpack  # noqa: E402 - after the line above, as the next one
 from worlds import WORLDS, in_ci  # noqa: E402 - imports scrjob.testing
