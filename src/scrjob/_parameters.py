@@ -108,6 +108,10 @@ _ROWS: tuple[tuple[str, Optional[str], str, str], ...] = (
     ("SCR_WATCHDOG_STARTUP", None, "S", "seconds that a program may take to its first progress"),
     ("SCR_WATCHDOG_FILE", None, "S", "files in the prefix whose change is progress, joined by :"),
     ("SCR_WATCHDOG_OUTPUT", "0", "S", "1: output that goes to a file is a sign of progress"),
+    ("SCR_HEARTBEAT", "1", "S", "0: the nodes of a run are not asked whether they are alive"),
+    ("SCR_HEARTBEAT_PING", "1", "S", "seconds from one ping of them to the next; 0: none"),
+    ("SCR_HEARTBEAT_ECHO", "30", "S", "seconds from one command on them to the next; 0: none"),
+    ("SCR_HEARTBEAT_PATIENCE", "3", "S", "seconds that a doubted node gets to answer"),
     ("SCR_RESOURCE_MANAGER", None, "S", "resource manager by name; unset: detected"),
     ("SCR_REMOTE_EXEC", None, "S", "way to run commands on nodes; unset: what fits"),
     (

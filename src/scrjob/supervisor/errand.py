@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Questions whose answers may take long, asked beside a loop that must not wait for them."""
+"""For a loop that must not wait: questions that are asked beside it, and when they are due."""
 
 from __future__ import annotations
 
@@ -7,9 +7,27 @@ import threading
 from typing import TYPE_CHECKING, Callable, Generic, Optional, TypeVar
 
 if TYPE_CHECKING:
-    from scrjob.protocols import CommandRunner
+    from scrjob.protocols import CommandRunner, JobEnvironment
 
 T = TypeVar("T")
+
+
+class Every:
+    """Tells when something is due again; a period of 0 is always due, None never."""
+
+    def __init__(
+        self, jobenv: JobEnvironment, period_s: Optional[float], first: bool = False
+    ) -> None:
+        self._clock = jobenv.context.clock
+        self._period_s = period_s
+        self._next = self._clock.monotonic() + (0.0 if first else period_s or 0.0)
+
+    def due(self) -> bool:
+        """Tell whether it is due; then it is not until the period is over."""
+        if self._period_s is None or self._clock.monotonic() < self._next:
+            return False
+        self._next = self._clock.monotonic() + self._period_s
+        return True
 
 
 class Errand(Generic[T]):

@@ -23,7 +23,8 @@ from scrjob.should_exit import halt_reason
 from scrjob.supervisor import evidence, state
 from scrjob.supervisor.badnodes import note_bad_node
 from scrjob.supervisor.inquest import TIME_REASONS, Ended, Inquest
-from scrjob.supervisor.monitor import STOP_FILE, Monitor, Seen
+from scrjob.supervisor.monitor import STOP_FILE, Monitor, Seen, Step
+from scrjob.supervisor.placement import Placement
 from scrjob.supervisor.settings import AT_ONCE_S, PROGRESS_ATTEMPTS, UNLIMITED
 from scrjob.supervisor.stacks import gather_stacks, stacks_name
 from scrjob.supervisor.verdict import Verdict
@@ -285,24 +286,22 @@ class Loop:
         self._say(f"run {run['run']}: launched on {evidence.fold(chosen)}" + self._avoiding())
         self._inquest.conditions.begin(chosen)
 
-        def used() -> list[str]:
-            return self._used_nodes(run, jobstep, chosen)
+        def note(nodes: list[str]) -> None:
+            run["nodes"] = nodes
+            self._state.save()
 
+        placement = Placement(chosen, self._avoided, launcher.name, note)
+        limits = self._settings.watchdog
         hangs = sum(run["cause"] == Cause.HANG.value for run in self._runs())
         progress = (
-            ProgressWatch(self._jobenv, self._settings.watchdog.after(hangs), used)
-            if self._settings.watchdog
-            else None
+            ProgressWatch(self._jobenv, limits.after(hangs), placement.used) if limits else None
         )
-        seen = self._monitor.watch(
-            proc,
-            jobstep,
-            used=used,
-            progress=progress,
-            end_time=self._end_time,
-            reserve=self._reserve,
+        step = Step(
+            proc, jobstep, placement, good, progress, end_time=self._end_time, reserve=self._reserve
         )
-        used()
+        seen = self._monitor.watch(step)
+        if not placement.is_known and not seen.down:
+            placement.take(self._step_nodes(jobstep))
         return seen
 
     def _restart_name(self, good: list[str]) -> Optional[str]:
@@ -311,21 +310,13 @@ class Loop:
             return None
         return have_restart(self._jobenv, good)
 
-    def _used_nodes(self, run: dict[str, Any], jobstep: Any, guess: list[str]) -> list[str]:
-        """Return where the step runs: as its ranks report, and until all have, as was asked for."""
-        if len(run["nodes"]) >= len(guess):
-            return list(run["nodes"])
-        found = [str(node) for node in self._jobenv.launcher.step_nodes(jobstep) or ()]
-        wrong = sorted(set(found) & set(self._avoided))
-        if wrong:
-            raise ScrError(
-                f"launcher {self._jobenv.launcher.name} used {', '.join(wrong)}, which it was told "
-                "to avoid; the step was ended"
-            )
-        if found != run["nodes"]:
-            run["nodes"] = found
-            self._state.save()
-        return list(dict.fromkeys([*found, *guess]))
+    def _step_nodes(self, jobstep: Any) -> list[str]:
+        """Return where a step that has ended ran, [] if the launcher cannot tell."""
+        try:
+            return [str(node) for node in self._jobenv.launcher.step_nodes(jobstep) or ()]
+        except ScrError as error:
+            logger.warning("the launcher could not be asked for the nodes of its step: %s", error)
+            return []
 
     def _avoiding(self) -> str:
         return f", avoiding {evidence.fold(self._avoided)}" if self._avoided else ""
@@ -376,7 +367,7 @@ class Loop:
         self._state.save(state.ENDED)
         used = run["nodes"] or [node for node in self._nodes if node not in self._avoided]
         ended = Ended(seen, used, messages, launch_error, self._end)
-        for bad in self._inquest.lost(ended):
+        for bad in seen.down:
             self._condemn_node(bad)
         verdict = self._inquest.judge(ended)
         self._close_run(run, verdict, seen.status)
@@ -527,4 +518,5 @@ class Loop:
         except ScrError as error:
             logger.warning("%s", error)
         self._state.data["own_reason"] = None
+        self._monitor.settle()
         self._inquest.conditions.settle()

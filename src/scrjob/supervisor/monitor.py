@@ -1,36 +1,38 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Watches one running step until it has ended, by itself or because it must.
 
-What it asks, each at its own pace: the launcher (has it ended?), signals to us, the end of the
-allocation, the resource manager (is a used node down?), the watchdog (does it hang?), and a request
-to stop at once (``scr_halt --immediate`` leaves a file in the job's state directory).
+What it asks is a table of watchers, each at its own pace: signals to us, the end of the allocation,
+a request to stop at once (``scr_halt --immediate`` leaves a file in the job's state directory), the
+nodes (the manager, the launcher's messages, the heartbeat), and the watchdog. Whatever may take long
+is asked beside the loop, so that none of them waits for another.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
 from scrjob._clock import Deadline
-from scrjob.errors import ScrError
 from scrjob.model import END_NO_LIMIT, END_UNKNOWN, ExitStatus, NodeDown
+from scrjob.supervisor.errand import Errand, Every
+from scrjob.supervisor.heartbeat import Heartbeat
+from scrjob.supervisor.nodewatch import NodeWatcher
 from scrjob.supervisor.terminal import Terminal
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
+    from scrjob.supervisor.placement import Placement
     from scrjob.supervisor.settings import Settings
     from scrjob.supervisor.signals import SignalWatch
     from scrjob.watchdog import ProgressWatch
-
-logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
 STOP_POLL_S = 1.0
 WATCHDOG_POLL_S = 0.5
 END_TIME_POLL_S = 15.0
+SETTLE_S = 20.0  # for each question that is still out when the job is over
 STOP_FILE = "stop-now"
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -38,9 +40,9 @@ INTERRUPTED = 128 + signal.SIGINT
 class Seen(NamedTuple):
     """What ended a step, as far as the monitor saw it while it ran.
 
-    ``down``: used nodes that the manager reported; ``hang``: what the watchdog saw; ``time_up``: we
-    stopped it before the allocation's end; ``signal_name``: we stopped it because of a signal;
-    ``stop_asked``: somebody asked to stop at once; ``forced``: it was killed by us.
+    ``down``: used nodes that were lost, with the evidence; ``hang``: what the watchdog saw;
+    ``time_up``: we stopped it before the allocation's end; ``signal_name``: we stopped it because of a
+    signal; ``stop_asked``: somebody asked to stop at once; ``forced``: it was killed by us.
     """
 
     status: Optional[ExitStatus]
@@ -52,21 +54,22 @@ class Seen(NamedTuple):
     forced: bool = False
 
 
-class _Every:
-    """Tells when something is due again."""
+class Step(NamedTuple):
+    """A launched step and what is to be known of it.
 
-    def __init__(
-        self, jobenv: JobEnvironment, period_s: Optional[float], first: bool = False
-    ) -> None:
-        self._clock = jobenv.context.clock
-        self._period_s = period_s
-        self._next = self._clock.monotonic() + (0.0 if first else period_s or 0.0)
+    ``proc``: what the launcher waits for; ``jobstep``: what it kills; ``placement``: where it runs;
+    ``nodes``: all healthy nodes, used or spare; ``progress``: the hang detector, None for none;
+    ``end_time``: when the allocation ends, as ``ResourceManager.end_time``, never fails;
+    ``reserve``: gets the seconds left, and returns how many of them must be kept at the end.
+    """
 
-    def due(self) -> bool:
-        if self._period_s is None or self._clock.monotonic() < self._next:
-            return False
-        self._next = self._clock.monotonic() + self._period_s
-        return True
+    proc: Any
+    jobstep: Any
+    placement: Placement
+    nodes: Sequence[str]
+    progress: Optional[ProgressWatch]
+    end_time: Callable[[], int]
+    reserve: Callable[[float], float]
 
 
 class Monitor:
@@ -74,7 +77,7 @@ class Monitor:
 
     Args:
         jobenv: the job.
-        settings: grace and watchdog.
+        settings: grace, watchdog and heartbeat.
         signals: what was sent to us.
         halt: writes a halt condition with the given reason, so that the program stops by itself.
         gather_stacks: keeps the stacks of a step's ranks: of all, or of those on silent nodes.
@@ -93,149 +96,183 @@ class Monitor:
         say: Callable[[str], None],
         stop_path: str,
     ) -> None:
-        self._jobenv = jobenv
-        self._settings = settings
-        self._signals = signals
-        self._halt = halt
-        self._gather_stacks = gather_stacks
-        self._say = say
-        self._stop_path = stop_path
-        self._terminal = Terminal()
+        self.jobenv = jobenv
+        self.settings = settings
+        self.signals = signals
+        self.halt = halt
+        self.gather_stacks = gather_stacks
+        self.say = say
+        self.stop_path = stop_path
+        self.terminal = Terminal()
+        self.heartbeat = Heartbeat(jobenv, settings.heartbeat, say)
+        self._last: Optional[_Vigil] = None
 
-    def watch(
-        self,
-        proc: Any,
-        jobstep: Any,
-        *,
-        used: Callable[[], Sequence[str]],
-        progress: Optional[ProgressWatch],
-        end_time: Callable[[], int],
-        reserve: Callable[[float], float],
-    ) -> Seen:
-        """Return what ended the step; when this returns it has ended, or could not be ended.
-
-        Args:
-            proc: what the launcher waits for.
-            jobstep: what the launcher kills.
-            used: the nodes on which it runs, as far as known now.
-            progress: the hang detector, None for none.
-            end_time: when the allocation ends, as ``ResourceManager.end_time``; never fails.
-            reserve: gets the seconds left, and returns how many of them must be kept at the end.
-        """
+    def watch(self, step: Step) -> Seen:
+        """Return what ended the step; when this returns it has ended, or could not be ended."""
+        self._last = vigil = _Vigil(self, step)
         try:
-            seen = self._watch(proc, jobstep, used, progress, end_time, reserve)
+            seen = vigil.keep()
         finally:
-            lent = self._terminal.is_lent
-            self._terminal.take_back()
+            lent = self.terminal.is_lent
+            self.terminal.take_back()
         if lent and seen.status is not None and seen.status.code == INTERRUPTED:
             return seen._replace(signal_name="SIGINT")
         return seen
 
-    def _watch(
-        self,
-        proc: Any,
-        jobstep: Any,
-        used: Callable[[], Sequence[str]],
-        progress: Optional[ProgressWatch],
-        end_time: Callable[[], int],
-        reserve: Callable[[float], float],
-    ) -> Seen:
-        launcher = self._jobenv.launcher
-        nodes_due = _Every(self._jobenv, self._jobenv.resmgr.poll_seconds, first=True)
-        stop_due = _Every(self._jobenv, STOP_POLL_S)
-        hang_due = _Every(self._jobenv, WATCHDOG_POLL_S)
-        time_due = _Every(self._jobenv, END_TIME_POLL_S, first=True)
-        seen = Seen(None)
-        grace: Optional[Deadline] = None
-        end = END_UNKNOWN
-        while True:
-            finished, success = launcher.wait_run(proc, timeout=POLL_S)
-            if finished:
-                status = self._status(proc, success)
-                if self._signals.first and not seen.signal_name and not status.success:
-                    # Sent to the step as well, which was faster than we.
-                    seen = seen._replace(signal_name=self._signals.first.name)
-                return seen._replace(status=status)
-            self._terminal.tend(proc)
-            if self._signals.stop_now():
-                self._say("second interrupt: ending the run now")
-                return self._end(proc, jobstep, seen._replace(signal_name="SIGINT"))
-            if self._signals.first and not seen.signal_name:
-                name = self._signals.first.name
-                patience = self._settings.halt_grace_s
-                again = "; ^C again ends it now" if name == "SIGINT" else ""
-                self._say(
-                    f"{name} received: asking the program to stop, up to {patience:g} s{again}"
-                )
-                self._halt("SCRJOB_SIGNAL")
-                seen = seen._replace(signal_name=name)
-                grace = grace or Deadline(self._jobenv.context.clock, patience)
-            if time_due.due():
-                end = end_time()
-            left = self._left(end)
-            if left is not None and left <= reserve(left) and not seen.time_up:
-                patience = min(self._settings.halt_grace_s, reserve(left) / 2)
-                self._say(
-                    f"the allocation ends in {left:.0f} s: "
-                    f"asking the program to stop, up to {patience:.0f} s"
-                )
-                self._halt("SCRJOB_TIME_LIMIT")
-                seen = seen._replace(time_up=True)
-                grace = grace or Deadline(self._jobenv.context.clock, patience)
-            if grace is not None and grace.passed():
-                self._say("it did not stop in time: ending it")
-                return self._end(proc, jobstep, seen)
-            if stop_due.due() and os.path.exists(self._stop_path):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._stop_path)
-                self._say("asked to stop at once: ending the run")
-                return self._end(proc, jobstep, seen._replace(stop_asked=True))
-            if nodes_due.due():
-                down = self._down(used())
-                if down:
-                    self._say("noticed: " + "; ".join(f"{bad.node}: {bad.reason}" for bad in down))
-                    # Of a node that is only stopped the ranks are still there to be looked at.
-                    self._gather_stacks(jobstep, [bad.node for bad in down])
-                    return self._end(proc, jobstep, seen._replace(down=down))
-            if progress is not None and hang_due.due():
-                hang = progress.hang()
-                if hang:
-                    self._say(f"the program hangs: {hang}")
-                    self._gather_stacks(jobstep, ())
-                    return self._end(proc, jobstep, seen._replace(hang=hang))
+    def settle(self) -> None:
+        """Wait for questions to nodes that are still under way: each has a deadline of its own."""
+        if self._last is not None:
+            self._last.settle()
+            self.heartbeat.settle(SETTLE_S)
 
-    def _end(self, proc: Any, jobstep: Any, seen: Seen) -> Seen:
-        """End the step as a whole and wait until its launcher is gone, with a limit."""
-        launcher = self._jobenv.launcher
-        launcher.kill_run(jobstep)
-        finished, success = launcher.wait_run(proc, timeout=self._settings.settle_s)
-        if not finished:
-            self._say(f"the launcher is still there after {self._settings.settle_s:g} s")
-        status = (
-            self._status(proc, success) if finished else ExitStatus.from_returncode(-signal.SIGKILL)
+
+class _Vigil:
+    """One step under watch. A watcher that returns True wants the step to be ended now."""
+
+    def __init__(self, monitor: Monitor, step: Step) -> None:
+        self._monitor = monitor
+        self._step = step
+        self._jobenv = jobenv = monitor.jobenv
+        self._clock = jobenv.context.clock
+        self._seen = Seen(None)
+        self._grace: Optional[Deadline] = None
+        self._end = END_UNKNOWN
+        self._end_due = Every(jobenv, END_TIME_POLL_S, first=True)
+        self._end_asked: Errand[int] = Errand(jobenv.context.runner, "end of the allocation")
+        self._nodes = NodeWatcher(jobenv, monitor.heartbeat, step)
+        table: tuple[tuple[float, Callable[[], bool]], ...] = (
+            (0.0, self._second_interrupt),
+            (0.0, self._first_signal),
+            (0.0, self._time_left),
+            (0.0, self._grace_over),
+            (STOP_POLL_S, self._stop_file),
+            (0.0, self._lost_nodes),
+            (WATCHDOG_POLL_S, self._hang),
         )
-        return seen._replace(status=status, forced=True)
+        self._watchers = [(Every(jobenv, period_s), look) for period_s, look in table]
 
-    def _status(self, proc: Any, success: Optional[bool]) -> ExitStatus:
-        """Return how a step ended; of a launcher with ``wait_run`` alone only whether it succeeded."""
-        status = self._jobenv.launcher.exit_status(proc)
+    def keep(self) -> Seen:
+        """Watch until the step has ended."""
+        launcher, monitor = self._jobenv.launcher, self._monitor
+        while True:
+            finished, success = launcher.wait_run(self._step.proc, timeout=POLL_S)
+            if finished:
+                return self._ended(self._status(success))
+            monitor.terminal.tend(self._step.proc)
+            for every, look in self._watchers:
+                if every.due() and look():
+                    return self._end_it()
+
+    def settle(self) -> None:
+        """Wait for the questions that are out."""
+        self._end_asked.settle(SETTLE_S)
+        self._nodes.settle(SETTLE_S)
+
+    # -- watchers -----------------------------------------------------------------------------
+
+    def _second_interrupt(self) -> bool:
+        if not self._monitor.signals.stop_now():
+            return False
+        self._monitor.say("second interrupt: ending the run now")
+        self._seen = self._seen._replace(signal_name="SIGINT")
+        return True
+
+    def _first_signal(self) -> bool:
+        received = self._monitor.signals.first
+        if received and not self._seen.signal_name:
+            patience = self._monitor.settings.halt_grace_s
+            again = "; ^C again ends it now" if received.name == "SIGINT" else ""
+            self._ask_to_stop(
+                f"{received.name} received: asking the program to stop, up to {patience:g} s{again}",
+                "SCRJOB_SIGNAL",
+                patience,
+            )
+            self._seen = self._seen._replace(signal_name=received.name)
+        return False
+
+    def _time_left(self) -> bool:
+        if not self._end_asked.is_out and self._end_due.due():
+            self._end_asked.ask(self._step.end_time)
+        end = self._end_asked.answer()
+        self._end = self._end if end is None else end
+        if self._end in (END_UNKNOWN, END_NO_LIMIT) or self._seen.time_up:
+            return False
+        left = self._end - self._clock.now()
+        reserve = self._step.reserve(left)
+        if left <= reserve:
+            patience = min(self._monitor.settings.halt_grace_s, reserve / 2)
+            self._ask_to_stop(
+                f"the allocation ends in {left:.0f} s: "
+                f"asking the program to stop, up to {patience:.0f} s",
+                "SCRJOB_TIME_LIMIT",
+                patience,
+            )
+            self._seen = self._seen._replace(time_up=True)
+        return False
+
+    def _grace_over(self) -> bool:
+        if self._grace is None or not self._grace.passed():
+            return False
+        self._monitor.say("it did not stop in time: ending it")
+        return True
+
+    def _stop_file(self) -> bool:
+        if not os.path.exists(self._monitor.stop_path):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._monitor.stop_path)
+        self._monitor.say("asked to stop at once: ending the run")
+        self._seen = self._seen._replace(stop_asked=True)
+        return True
+
+    def _lost_nodes(self) -> bool:
+        down = self._nodes.lost()
+        if not down:
+            return False
+        self._monitor.say("noticed: " + "; ".join(f"{bad.node}: {bad.reason}" for bad in down))
+        # Of a node that is only stopped the ranks are still there to be looked at.
+        self._monitor.gather_stacks(self._step.jobstep, [bad.node for bad in down])
+        self._seen = self._seen._replace(down=down)
+        return True
+
+    def _hang(self) -> bool:
+        hang = self._step.progress.hang() if self._step.progress is not None else ""
+        if not hang:
+            return False
+        self._monitor.say(f"the program hangs: {hang}")
+        self._monitor.gather_stacks(self._step.jobstep, ())
+        self._seen = self._seen._replace(hang=hang)
+        return True
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _ask_to_stop(self, why: str, reason: str, patience_s: float) -> None:
+        self._monitor.say(why)
+        self._monitor.halt(reason)
+        self._grace = self._grace or Deadline(self._clock, patience_s)
+
+    def _end_it(self) -> Seen:
+        """End the step as a whole and wait until its launcher is gone, with a limit."""
+        launcher, settle_s = self._jobenv.launcher, self._monitor.settings.settle_s
+        if self._seen.down:
+            launcher.abandon_run(self._step.jobstep, [bad.node for bad in self._seen.down])
+        else:
+            launcher.kill_run(self._step.jobstep)
+        finished, success = launcher.wait_run(self._step.proc, timeout=settle_s)
+        if not finished:
+            self._monitor.say(f"the launcher is still there after {settle_s:g} s")
+        status = self._status(success) if finished else ExitStatus.from_returncode(-signal.SIGKILL)
+        return self._seen._replace(status=status, forced=True)
+
+    def _ended(self, status: ExitStatus) -> Seen:
+        """Return what is known of a step that ended by itself."""
+        received = self._monitor.signals.first
+        if received and not self._seen.signal_name and not status.success:
+            # Sent to the step as well, which was faster than we.
+            self._seen = self._seen._replace(signal_name=received.name)
+        return self._seen._replace(status=status)
+
+    def _status(self, success: Optional[bool]) -> ExitStatus:
+        """Return how it ended; of a launcher with ``wait_run`` alone only whether it succeeded."""
+        status = self._jobenv.launcher.exit_status(self._step.proc)
         return status if status is not None else ExitStatus(0 if success else 1)
-
-    def _left(self, end: int) -> Optional[float]:
-        if end in (END_UNKNOWN, END_NO_LIMIT):
-            return None
-        return end - self._jobenv.context.clock.now()
-
-    def _down(self, used: Sequence[str]) -> list[NodeDown]:
-        clock = self._jobenv.context.clock
-        try:
-            down = self._jobenv.resmgr.down_nodes()
-        except ScrError as error:
-            # Unknown is not down: the step goes on, and the question is asked again.
-            logger.warning("the resource manager could not be asked for down nodes: %s", error)
-            return []
-        return [
-            NodeDown(node, down[node], "resource manager", clock.now(), 0.0, down[node])
-            for node in used
-            if node in down
-        ]

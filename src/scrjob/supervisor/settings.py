@@ -7,9 +7,11 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from scrjob.should_exit import min_nodes
+from scrjob.supervisor.heartbeat import Pace
 from scrjob.watchdog import Limits
 
 if TYPE_CHECKING:
+    from scrjob.param import Param
     from scrjob.protocols import JobEnvironment
 
 logger = logging.getLogger(__name__)
@@ -19,6 +21,9 @@ PROGRESS_ATTEMPTS = 3  # runs without a new dataset before the loop gives up
 AT_ONCE_S = 60.0  # a program that makes no datasets at all is judged only if it fails sooner
 DEFAULT_GRACE_S = 60.0
 DEFAULT_SETTLE_S = 30.0
+DEFAULT_PING_S = 1.0
+DEFAULT_ECHO_S = 30.0
+DEFAULT_PATIENCE_S = 3.0
 RESERVE_SHARE = 0.1  # of the time left at the start is kept for the end ...
 RESERVE_MOST_S = 120.0  # ... but not more than this
 
@@ -32,6 +37,7 @@ class Settings(NamedTuple):
         watchdog: limits of the hang detector; None: it is off.
         halt_grace_s: how long a program may take to end after it was asked to.
         settle_s: the longest wait between two runs for steps and nodes to settle.
+        heartbeat: how often the nodes of a run are asked whether they are alive; None: it is off.
         reserve_s: kept at the end of the allocation for halting and scavenging; None: a share of it.
     """
 
@@ -40,6 +46,7 @@ class Settings(NamedTuple):
     watchdog: Optional[Limits]
     halt_grace_s: float
     settle_s: float
+    heartbeat: Optional[Pace]
     reserve_s: Optional[float]
 
     @classmethod
@@ -59,6 +66,7 @@ class Settings(NamedTuple):
             watchdog=Limits.from_param(param) if param.get_bool("SCR_WATCHDOG") else None,
             halt_grace_s=param.get_seconds("SCR_HALT_GRACE", DEFAULT_GRACE_S),
             settle_s=param.get_seconds("SCR_RUN_SETTLE_SECONDS", DEFAULT_SETTLE_S),
+            heartbeat=_pace(param) if param.get_bool("SCR_HEARTBEAT", default=True) else None,
             reserve_s=param.get_seconds("SCR_RESERVE_SECONDS", 0.0) or None,
         )
 
@@ -69,3 +77,11 @@ class Settings(NamedTuple):
         if left_at_start_s is None:
             return 0.0
         return min(RESERVE_MOST_S, RESERVE_SHARE * left_at_start_s)
+
+
+def _pace(param: Param) -> Pace:
+    return Pace(
+        ping_s=param.get_seconds("SCR_HEARTBEAT_PING", DEFAULT_PING_S),
+        echo_s=param.get_seconds("SCR_HEARTBEAT_ECHO", DEFAULT_ECHO_S),
+        patience_s=param.get_seconds("SCR_HEARTBEAT_PATIENCE", DEFAULT_PATIENCE_S),
+    )
