@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from typing import TYPE_CHECKING, Callable, Generic, NamedTuple, Optional, Sequence, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
 
 from scrjob.errors import ScrError
 from scrjob.node.command import node_command
 from scrjob.node.condition import WHOLE_NODE
+from scrjob.supervisor.errand import Errand
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -24,38 +24,6 @@ logger = logging.getLogger(__name__)
 BEFORE_S = 10.0  # for the readings that nobody waits for
 AFTER_S = 3.0  # for those that a relaunch waits for
 SCARCE = 0.01  # free share of a file system that is worth a line
-
-T = TypeVar("T")
-
-
-class Background(Generic[T]):
-    """A question asked on a thread of its own, so that nobody waits for the answer longer than wanted.
-
-    Args:
-        ask: called once; an error is told in the log.
-        what: names the question there.
-    """
-
-    def __init__(self, ask: Callable[[], T], what: str) -> None:
-        self._ask = ask
-        self._what = what
-        self._found: Optional[T] = None
-        self._thread = threading.Thread(target=self._run, name=what, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._found = self._ask()
-        except (ScrError, OSError) as error:
-            logger.warning("%s: %s", self._what, error)
-
-    def answer(self, wait_s: float) -> Optional[T]:
-        """Return the answer, None if there is none within so many seconds."""
-        self._thread.join(wait_s)
-        if self._thread.is_alive():
-            logger.warning("%s: no answer within %g s", self._what, wait_s)
-            return None
-        return self._found
 
 
 class Reading(NamedTuple):
@@ -129,17 +97,17 @@ class Conditions:
     def __init__(self, jobenv: JobEnvironment) -> None:
         self._jobenv = jobenv
         self._known: dict[str, Reading] = {}
-        self._asked: Optional[Background[dict[str, Reading]]] = None
+        runner = jobenv.context.runner
+        self._asked: Errand[dict[str, Reading]] = Errand(runner, "condition of the nodes")
 
     def begin(self, nodes: Sequence[str]) -> None:
         """Read the nodes in the background, to compare with later."""
         wanted = list(nodes)
-        self._asked = Background(lambda: self._read(wanted, BEFORE_S), "condition of the nodes")
+        self._asked.ask(lambda: self._read(wanted, BEFORE_S))
 
     def settle(self) -> None:
         """Wait for a reading that is under way: it is a command on the nodes of the allocation."""
-        if self._asked is not None:
-            self._asked.answer(BEFORE_S)
+        self._asked.settle(BEFORE_S)
 
     def changed(self, nodes: Sequence[str], *, killed: bool) -> Aftermath:
         """Return what has changed on the nodes since ``begin``; a few seconds at most.
@@ -149,14 +117,15 @@ class Conditions:
             killed: something of the run was ended by KILL. Only then kills are evidence, and a node
                 without counters is worth a note.
         """
-        if self._asked is not None:
+        after: dict[str, Reading] = {}
+        try:
             self._known.update(self._asked.answer(AFTER_S) or {})
-            self._asked = None
+        except (ScrError, OSError) as error:
+            logger.warning("condition of the nodes before the run: %s", error)
         try:
             after = self._read(nodes, AFTER_S)
         except (ScrError, OSError) as error:
             logger.warning("condition of the nodes: %s", error)
-            after = {}
         changes = {node: compare(self._known.get(node), after[node]) for node in after}
         unknown = [node for node in nodes if node not in after or node not in self._known]
         self._known.update(after)

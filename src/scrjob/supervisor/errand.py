@@ -53,14 +53,17 @@ class Errand(Generic[T]):
         asked = self._asked = _Question(question)
         self._runner.beside(asked.run, self._name)
 
-    def answer(self) -> Optional[T]:
+    def answer(self, wait_s: float = 0.0) -> Optional[T]:
         """Return the answer, once; None as long as there is none, or nothing was asked.
+
+        Args:
+            wait_s: how long to wait for it, in seconds.
 
         Raises:
             Exception: what the question has raised, once.
         """
         asked = self._asked
-        if asked is None or not asked.done.is_set():
+        if asked is None or not asked.done.wait(wait_s):
             return None
         self._asked = None
         if asked.error is not None:

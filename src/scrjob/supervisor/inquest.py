@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
 
+from scrjob.errors import ScrError
 from scrjob.model import END_NO_LIMIT, END_UNKNOWN, Cause, ExitStatus, NodeDown, Said
 from scrjob.supervisor import evidence
-from scrjob.supervisor.condition import Aftermath, Background, Conditions
+from scrjob.supervisor.condition import Aftermath, Conditions
+from scrjob.supervisor.errand import Errand
 from scrjob.supervisor.verdict import StepEnd, Verdict, judge, killed, succeeded
 
 if TYPE_CHECKING:
     from scrjob.model import StepMessage
     from scrjob.protocols import JobEnvironment
     from scrjob.supervisor.monitor import Seen
+
+logger = logging.getLogger(__name__)
 
 FINALIZED = "SCR_FINALIZE_CALLED"
 TIME_REASONS = ("TIME_LIMIT", "SCRJOB_TIME_LIMIT")
@@ -48,20 +53,10 @@ class Inquest:
         self._test_nodes = test_nodes
         self.conditions = Conditions(jobenv)
 
-    def lost(self, ended: Ended) -> list[NodeDown]:
-        """Return the nodes that the monitor or the launcher saw fail."""
-        name = f"launcher {self._jobenv.launcher.name}"
-        named = [
-            NodeDown(str(message.node), message.text, name, message.when, 0.0, message.text)
-            for message in ended.messages
-            if message.said is Said.NODE_FAILED and message.node in ended.nodes
-        ]
-        return [*named, *ended.seen.down]
-
     def judge(self, ended: Ended) -> Verdict:
         """Return why the run ended. Tests the nodes where that can tell something."""
         seen = ended.seen
-        lost = self.lost(ended)
+        lost = seen.down
         failed = not succeeded(seen.status, ended.messages, forced=seen.forced)
         stopped = bool(seen.signal_name) or seen.time_up
         # A node that is known to be lost tells enough: the next launch waits for no further question,
@@ -98,8 +93,20 @@ class Inquest:
 
     def _ending(self) -> Optional[tuple[Cause, str]]:
         """Return why the manager ends the allocation, None if it does not or does not say in time."""
-        asked = Background(self._jobenv.resmgr.ending, "why the allocation ends")
-        return asked.answer(ENDING_S)
+        resmgr = self._jobenv.resmgr
+        asked: Errand[Optional[tuple[Cause, str]]]
+        asked = Errand(self._jobenv.context.runner, "why the allocation ends")
+        asked.ask(resmgr.ending)
+        try:
+            found = asked.answer(ENDING_S)
+        except ScrError as error:
+            logger.warning("%s could not be asked why the allocation ends: %s", resmgr.name, error)
+            return None
+        if asked.is_out:
+            logger.warning(
+                "%s did not say within %g s whether the allocation ends", resmgr.name, ENDING_S
+            )
+        return found
 
     def _ask_nodes(self, status: Optional[ExitStatus], ended: Ended) -> Aftermath:
         """Ask the nodes on which tasks failed, or else all that were used, what shows there."""

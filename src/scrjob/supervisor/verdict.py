@@ -119,7 +119,8 @@ def _findings(
     """Return the causes for which there is evidence, with it."""
     full = [bad for bad in end.down if any(word in bad.reason.lower() for word in FULL)]
     gone = [bad for bad in end.down if bad not in full]
-    told = _told(end)
+    lost = bool(gone) or (end.ending is not None and end.ending[0] is Cause.NODE_DOWN)
+    told = _told(end, node_lost=lost)
     ending = {} if end.ending is None else {end.ending[0]: [end.ending[1]]}
     halted = end.halt_reason not in ("", finalized)
     found: dict[Cause, list[str]] = {
@@ -173,8 +174,6 @@ def _final(end: StepEnd, time_reasons: Sequence[str]) -> Optional[Cause]:
     """Return why nothing can be launched any more, None if something can."""
     if end.ending is not None:
         return end.ending[0]
-    if any(message.said is Said.PREEMPTED for message in end.messages):
-        return Cause.PREEMPTED
     if _time_lines(end, time_reasons):
         return Cause.TIME_LIMIT
     return Cause.STORAGE_FULL if end.storage else None
@@ -194,14 +193,20 @@ OUR_DOING = (Said.CANCELLED, Said.TASK_FAILED, Said.NOT_STARTED)
 FAILURES = (Said.TASK_FAILED, Said.OUT_OF_MEMORY, Said.NODE_FAILED, Said.NOT_STARTED)
 
 
-def _told(end: StepEnd) -> dict[Cause, list[str]]:
-    """Return what the launcher's messages are evidence of."""
+def _told(end: StepEnd, *, node_lost: bool) -> dict[Cause, list[str]]:
+    """Return what the launcher's messages are evidence of.
+
+    The program's own words may look the same: that a node failed must be seen by somebody else too.
+    """
     kept = [m for m in end.messages if not (end.forced and m.said in OUR_DOING)]
     told: dict[Cause, list[str]] = {}
     for said, cause in MEANING.items():
         lines = _lines([message.text for message in kept if message.said is said])
         if lines:
-            weighed = Cause.APPLICATION if said is Said.CANCELLED and _failed_first(kept) else cause
+            weak = (said is Said.CANCELLED and _failed_first(kept)) or (
+                said is Said.NODE_FAILED and not node_lost
+            )
+            weighed = Cause.APPLICATION if weak else cause
             told[weighed] = [*told.get(weighed, []), *lines]
     return told
 

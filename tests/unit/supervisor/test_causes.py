@@ -159,20 +159,29 @@ class TestMemory:
         assert job.causes() == ["node down", "success"]
 
 
-def test_a_node_that_the_launcher_names_is_out(tmp_path: Path) -> None:
-    failed = Step(5, 143, at={4: lambda c: c.say(Said.NODE_FAILED, "Node failure on n2", "n2")})
-    job = Job(tmp_path, [failed, Step()])
+def node_failure(cluster: Cluster) -> None:
+    cluster.say(Said.NODE_FAILED, "Node failure on n2", "n2")
+
+
+def test_a_node_that_launcher_and_test_give_up_is_out(tmp_path: Path) -> None:
+    def both(cluster: Cluster) -> None:
+        node_failure(cluster)
+        cluster.silent.add("n2")
+
+    job = Job(tmp_path, [Step(5, 143, at={5: both}), Step()])
     assert job.run(SCR_RUNS="2") == 0
     assert job.causes() == ["node down", "success"]
     assert job.cluster.launches[1][2] == ["n2"]
-    assert job.state()["bad_nodes"]["n2"]["test"] == "launcher scripted"
+    assert "Node failure on n2" in evidence(job)
 
 
-def test_a_launcher_that_names_a_foreign_node_condemns_none(tmp_path: Path) -> None:
-    failed = Step(5, 143, at={4: lambda c: c.say(Said.NODE_FAILED, "Node failure on x9", "x9")})
-    job = Job(tmp_path, [failed, Step()])
+def test_a_launchers_word_alone_condemns_no_node(tmp_path: Path) -> None:
+    """The program may print the same on stderr."""
+    job = Job(tmp_path, [Step(5, 7, at={5: node_failure}), Step()])
     assert job.run(SCR_RUNS="2") == 0
+    assert job.causes() == ["application error", "success"]
     assert job.state()["bad_nodes"] == {}
+    assert "Node failure on n2" in evidence(job)
 
 
 def test_a_program_that_does_not_exist_is_told_as_such(tmp_path: Path) -> None:

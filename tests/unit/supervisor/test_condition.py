@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Any, Optional
 
 import pytest
 
+from scrjob._process import SubprocessRunner
 from scrjob.errors import CommandTimeoutError
 from scrjob.remoteexec import RemoteExec, RemoteExecResult
 from scrjob.supervisor.condition import (
     Aftermath,
-    Background,
     Change,
     Conditions,
     Reading,
@@ -21,7 +20,7 @@ from scrjob.supervisor.condition import (
     judge_changes,
     parse_condition,
 )
-from scrjob.testing.fakes import FakeJobEnv
+from scrjob.testing.fakes import FakeJobEnv, fake_context
 
 OURS = "memory.events of /slurm/job_5"
 SAID = f"""\
@@ -145,7 +144,6 @@ class TestConditions:
     def test_a_kill_between_launch_and_end_is_found(self, nodes: Nodes) -> None:
         watch = conditions(nodes)
         watch.begin(["n1", "n2"])
-        watch.settle()
         nodes.counts["n2"] = 1
         found = watch.changed(["n1", "n2"], killed=True)
         assert found.memory == [f"n2: kills for want of memory rose from 0 to 1 ({OURS})"]
@@ -157,7 +155,6 @@ class TestConditions:
         nodes.silent.add("n2")
         watch = conditions(nodes)
         watch.begin(["n1", "n2"])
-        watch.settle()
         nodes.silent.clear()
         nodes.counts["n2"] = 1
         found = watch.changed(["n1", "n2"], killed=True)
@@ -171,7 +168,6 @@ class TestConditions:
         assert watch.changed(["n1"], killed=True).memory == []
         nodes.error = CommandTimeoutError(["srun"], why="no answer within 10 s")
         watch.begin(["n1"])
-        watch.settle()
         nodes.error = None
         nodes.counts["n1"] = 4
         assert len(watch.changed(["n1"], killed=True).memory) == 1
@@ -181,7 +177,6 @@ class TestConditions:
     ) -> None:
         watch = conditions(nodes)
         watch.begin(["n1"])
-        watch.settle()
         nodes.error = CommandTimeoutError(["srun"], why="no answer within 3 s")
         found = watch.changed(["n1"], killed=True)
         assert found.memory == []
@@ -190,7 +185,8 @@ class TestConditions:
 
     def test_a_launch_does_not_wait_for_the_first_reading(self, nodes: Nodes) -> None:
         nodes.gate.clear()
-        watch = conditions(nodes)
+        context = fake_context(runner=SubprocessRunner())
+        watch = Conditions(FakeJobEnv(rexec=nodes, context=context))
         watch.begin(["n1"])  # would hang if it waited
         assert nodes.asked == []
         nodes.gate.set()
@@ -200,24 +196,3 @@ class TestConditions:
     def test_there_may_have_been_no_run(self, nodes: Nodes) -> None:
         conditions(nodes).settle()
         assert nodes.asked == []
-
-
-class TestBackground:
-    def test_an_answer(self) -> None:
-        assert Background(lambda: 7, "seven").answer(5) == 7
-
-    def test_no_answer_in_time(self, caplog: pytest.LogCaptureFixture) -> None:
-        gate = threading.Event()
-        asked = Background(lambda: gate.wait(5), "slow question")
-        assert asked.answer(0.01) is None
-        assert "slow question: no answer within 0.01 s" in caplog.text
-        gate.set()
-        assert asked.answer(5) is True
-
-    def test_an_error_is_told(self, caplog: pytest.LogCaptureFixture) -> None:
-        def fail() -> None:
-            raise OSError("broken")
-
-        with caplog.at_level(logging.WARNING):
-            Background(fail, "hard question").answer(5)
-        assert "hard question: broken" in caplog.text

@@ -115,7 +115,7 @@ C143 = ExitStatus(143)
         ),
         (StepEnd(NINE, messages=[STEP_CANCELLED, TASK_KILLED, TASK_EXIT]), Cause.APPLICATION, None),
         # pre-emption: TERM to us or not, the end brought forward or not
-        (StepEnd(C143, messages=[JOB_PREEMPTED]), Cause.PREEMPTED, PREEMPTED),
+        (StepEnd(C143, messages=[JOB_PREEMPTED]), Cause.PREEMPTED, None),
         (StepEnd(C143, signal_name="SIGTERM", ending=PREEMPTED), Cause.PREEMPTED, PREEMPTED),
         (StepEnd(OK, time_up=True, ending=PREEMPTED), Cause.PREEMPTED, PREEMPTED),
         (StepEnd(OK, signal_name="SIGTERM", ending=BY_USER), Cause.CANCELLED, BY_USER),
@@ -129,7 +129,8 @@ C143 = ExitStatus(143)
         (StepEnd(SEVEN, seconds_left=-18), Cause.APPLICATION, None),
         (StepEnd(KILLED, forced=True, hang="no progress", seconds_left=-1), Cause.HANG, None),
         # nodes
-        (StepEnd(C143, messages=[NODE_FAILED, STEP_CANCELLED]), Cause.NODE_DOWN, None),
+        (StepEnd(C143, messages=[NODE_FAILED, STEP_CANCELLED], down=[DEAD]), Cause.NODE_DOWN, None),
+        (StepEnd(SEVEN, messages=[NODE_FAILED, TASK_EXIT]), Cause.APPLICATION, None),
         (StepEnd(C143, ending=NODE_LOST), Cause.NODE_DOWN, NODE_LOST),
         (StepEnd(KILLED, forced=True, down=[DEAD], ending=BY_USER), Cause.NODE_DOWN, BY_USER),
         # memory
