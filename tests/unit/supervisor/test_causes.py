@@ -98,6 +98,28 @@ def test_the_manager_tells_why_we_got_a_signal(
     assert f"{number} received" in evidence(job)
 
 
+def test_an_end_that_was_brought_forward_by_pre_emption(tmp_path: Path) -> None:
+    """The program stops in time and in order, as at any end; the manager knows why it was earlier."""
+
+    def pre_empted(cluster: Cluster) -> None:
+        cluster.ends = PREEMPTED
+        cluster.end = int(cluster.clock.now()) + 40
+
+    job = Job(tmp_path, [Step(None, at={5: pre_empted}, ends_on_halt=True)])
+    job.cluster.end = int(job.cluster.clock.now()) + 7200
+    assert job.run() == 75
+    assert job.causes() == ["pre-empted"]
+    assert evidence(job) == [PREEMPTED[1], "SCRJOB_TIME_LIMIT", "exit code 0"]
+
+
+def test_a_launch_that_fails_because_the_allocation_has_ended(tmp_path: Path) -> None:
+    job = Job(tmp_path, [])
+    job.cluster.ends = CANCELLED
+    assert job.run(SCR_RUNS="-1") == 130
+    assert evidence(job)[0] == CANCELLED[1]
+    assert "no such launcher" in evidence(job)[1]
+
+
 def test_a_cancelled_step_is_an_ended_run(tmp_path: Path) -> None:
     """Users cancel a step that hangs so that it is started again; it says nothing about the program."""
     job = Job(tmp_path, [Step(5, 137, at={4: scancel})] * 4 + [Step()])
