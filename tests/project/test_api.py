@@ -27,7 +27,6 @@ LATER = {
     "resmgrs/lsf",
     "resmgrs/pbsalps",
     "resmgrs/pmix",
-    "resmgrs/slurm",
 }
 """Systems whose plugins do not exist yet; an entry goes when its module comes."""
 

@@ -18,7 +18,11 @@ logger = logging.getLogger(__name__)
 RESOURCE_MANAGERS = Registry(
     "resource manager",
     "scrjob.resmgrs",
-    {"local": "scrjob.resmgrs.local:LocalResourceManager"},
+    {
+        # First: an embedded allocation may stand inside that of a real manager.
+        "local": "scrjob.resmgrs.local:LocalResourceManager",
+        "slurm": "scrjob.resmgrs.slurm:SLURM",
+    },
 )
 
 
