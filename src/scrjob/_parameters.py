@@ -113,7 +113,14 @@ _ROWS: tuple[tuple[str, Optional[str], str, str], ...] = (
     ("SCR_HEARTBEAT_ECHO", "30", "S", "seconds from one command on them to the next; 0: none"),
     ("SCR_HEARTBEAT_PATIENCE", "3", "S", "seconds that a doubted node gets to answer"),
     ("SCR_RESOURCE_MANAGER", None, "S", "resource manager by name; unset: detected"),
-    ("SCR_REMOTE_EXEC", None, "S", "way to run commands on nodes; unset: what fits"),
+    (
+        "SCR_REMOTE_EXEC",
+        None,
+        "S",
+        "way to run commands on nodes; unset: what works, in the manager's order",
+    ),
+    ("SCR_SSH", None, "S", "program, with options, that reaches a node in place of ssh"),
+    ("SCR_SSH_FANOUT", "128", "S", "nodes that are reached by ssh at the same time"),
     (
         "SCR_BIN_DIR",
         config.SCR_BIN_DIR or None,

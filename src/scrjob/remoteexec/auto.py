@@ -18,7 +18,13 @@ logger = logging.getLogger(__name__)
 REMOTE_EXECS = Registry(
     "remote execution",
     "scrjob.remoteexec",
-    {"local": "scrjob.remoteexec.local:LocalRemoteExec"},
+    {
+        "local": "scrjob.remoteexec.local:LocalRemoteExec",
+        "srun": "scrjob.remoteexec.srun:Srun",
+        "clustershell": "scrjob.remoteexec.clustershell:ClusterShell",
+        "pdsh": "scrjob.remoteexec.pdsh:Pdsh",
+        "ssh": "scrjob.remoteexec.ssh:Ssh",
+    },
 )
 
 

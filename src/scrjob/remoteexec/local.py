@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Optional, Sequence
 
-from scrjob.errors import UsageError
 from scrjob.localrm import directory
 from scrjob.localrm.client import Allocation
 from scrjob.localrm.remote import run_on_nodes
+from scrjob.remoteexec._wrapper import here, refuse_duplicates
 from scrjob.remoteexec.remoteexec import RemoteExec, RemoteExecResult
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ class LocalRemoteExec(RemoteExec):
     """Runs commands on all nodes at once, in the caller's environment and current directory."""
 
     name = "local"
+    knows_its_nodes = True
 
     @classmethod
     def available(cls, context: Context) -> Optional[str]:
@@ -39,8 +39,7 @@ class LocalRemoteExec(RemoteExec):
             UsageError: a node is named twice, or is none of the allocation.
             NotInAllocationError: there is no allocation (any more).
         """
-        if len(set(nodes)) < len(nodes):
-            raise UsageError(f"a node is named twice: {', '.join(nodes)}")
+        refuse_duplicates(nodes)
         context = jobenv.context
         allocation = Allocation.of_environment(context.environ, context.clock)
         answers = run_on_nodes(
@@ -48,7 +47,7 @@ class LocalRemoteExec(RemoteExec):
             argv,
             nodes,
             environ=context.environ,
-            cwd=_here(),
+            cwd=here(),
             timeout_s=self.timeout_s,
             clock=context.clock,
         )
@@ -61,11 +60,3 @@ class LocalRemoteExec(RemoteExec):
             else:
                 result.set_failure(node, answer.failure)
         return result
-
-
-def _here() -> str:
-    """Return the current directory, the root if a program has removed it."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return "/"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import TYPE_CHECKING, Iterable, Optional, Sequence, TypeVar
 
 from scrjob._plugins import Plugin
@@ -86,6 +87,9 @@ class RemoteExec(Plugin):
     name = "none"
     timeout_s: float = DEFAULT_TIMEOUT_S
 
+    knows_its_nodes: bool = False
+    """True if an answer proves on which node it was given; else answering host names are compared."""
+
     def __init__(self) -> None:
         pass
 
@@ -106,6 +110,11 @@ class RemoteExec(Plugin):
     ) -> RemoteExecResult:
         """Run ``argv`` once on each of ``nodes`` at the same time, and return what each said.
 
+        The command has no input. It begins in the caller's current directory if the node has it, with the
+        context's variables PATH, PYTHONPATH, LD_LIBRARY_PATH and SCR_*, and with more of them where the way
+        to the node carries the whole environment. At its deadline it is ended. Calls from several threads
+        at once are no problem.
+
         Args:
             argv: program and arguments, passed on byte for byte; no shell sees them.
             nodes: names of the allocation; each only once.
@@ -120,3 +129,12 @@ class RemoteExec(Plugin):
             f"no remote execution is known here: cannot run {argv[0]!r} on {len(nodes)} nodes; "
             "set SCR_REMOTE_EXEC, or run inside an allocation"
         )
+
+
+def not_on_path(program: str, context: Context) -> Optional[str]:
+    """Return that ``program`` is not on the context's PATH, None if it is there."""
+    import shutil  # noqa: PLC0415 - only where a back end is chosen
+
+    if shutil.which(program, path=context.environ.get("PATH", os.defpath)):
+        return None
+    return f"{program} is not on PATH"

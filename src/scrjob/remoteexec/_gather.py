@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Many local processes side by side, with one deadline: what each said, as far as it came.
+
+Import it where nodes are asked, not before: it brings subprocess.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import selectors
+import signal
+from typing import TYPE_CHECKING, Mapping, Optional, Sequence
+
+from scrjob._clock import Deadline, wait_for
+from scrjob._process import kill_group, signal_group, wait_process
+from scrjob.errors import CommandError
+
+if TYPE_CHECKING:
+    from scrjob.protocols import Context, PipedProcess
+
+_READ_BYTES = 1 << 16
+EXIT_S = 0.2  # between the end of a process's output and its own
+END_GRACE_S = 0.2  # for a process past the deadline to follow TERM
+LINGER_S = 40.0  # srun takes up to 20 s to take leave of a dead node
+FILES_KEPT = 64  # descriptors that are left to the rest of this process
+FILES_EACH = 4  # two pipes, and what starting a process needs for a moment
+
+
+class Call:
+    """One process and what it said.
+
+    Attributes:
+        argv: its argument list.
+        stdout, stderr: what came so far.
+        ended: its exit code, -N for signal N; None if it was cut off, or never began.
+        problem: why it could not be started, None if it was.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.argv = list(argv)
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.ended: Optional[int] = None
+        self.problem: Optional[CommandError] = None
+        self._open = 0
+        self._process: Optional[PipedProcess] = None
+
+    def check_started(self) -> None:
+        """Raise CommandError if it could not be started."""
+        if self.problem is not None:
+            raise self.problem
+
+    def lines(self) -> tuple[list[str], list[str]]:
+        """Return the lines of both streams."""
+        out, err = (data.decode("utf-8", "surrogateescape") for data in (self.stdout, self.stderr))
+        return out.split("\n"), err.split("\n")
+
+    def start(
+        self, context: Context, environ: Mapping[str, str], selector: selectors.BaseSelector
+    ) -> bool:
+        """Start it, and have ``selector`` tell of its output; False if it cannot be started."""
+        try:
+            process = context.runner.pipe(self.argv, env=environ)
+        except CommandError as error:
+            self.problem = error
+            return False
+        for stream, said in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
+            selector.register(stream, selectors.EVENT_READ, (self, said))
+            self._open += 1
+        self._process = process
+        return True
+
+    def read(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> bool:
+        """Take what came on one stream; True if both have ended, and so the call."""
+        data = os.read(key.fd, _READ_BYTES)
+        key.data[1].extend(data)
+        if data:
+            return False
+        selector.unregister(key.fileobj)
+        self._open -= 1
+        if self._open:
+            return False
+        self._close()
+        self.ended = wait_process(self._process, EXIT_S)
+        return True
+
+    @property
+    def running(self) -> bool:
+        """Tell whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def end(self) -> None:
+        """Tell it to end, and hear no more."""
+        signal_group(self._process, signal.SIGTERM)
+        self._close()
+
+    def see_off(self) -> None:
+        """Wait for an end that may take its time; then kill."""
+        if self._process is not None and wait_process(self._process, LINGER_S) is None:
+            kill_group(self._process.pid)
+            wait_process(self._process, None)
+
+    def _close(self) -> None:
+        if self._process is not None:
+            self._process.stdout.close()
+            self._process.stderr.close()
+
+
+def gather(
+    calls: Sequence[Call],
+    context: Context,
+    environ: Mapping[str, str],
+    *,
+    limit_s: float,
+    side_by_side: int,
+) -> None:
+    """Run all calls, at most ``side_by_side`` at the same time, and return when they have ended.
+
+    What runs after ``limit_s`` seconds gets TERM. What does not end at once is seen off in the background:
+    an srun that is killed leaves its step behind.
+    """
+    deadline = Deadline(context.clock, limit_s)
+    room = max(1, min(side_by_side, files_left() // FILES_EACH))
+    waiting = list(reversed(calls))
+    listening: set[Call] = set()
+    try:
+        with selectors.DefaultSelector() as selector:
+            while (waiting or listening) and not deadline.passed():
+                startable = bool(waiting) and len(listening) < room
+                if startable:
+                    call = waiting.pop()
+                    if call.start(context, environ, selector):
+                        listening.add(call)
+                for key, _ in selector.select(0 if startable else deadline.left()):
+                    call = key.data[0]
+                    if call.read(selector, key):
+                        listening.discard(call)
+    finally:
+        end_all(calls, context)
+
+
+def end_all(calls: Sequence[Call], context: Context) -> None:
+    """End what still runs; what takes longer than a moment is waited for beside the caller."""
+    late = [call for call in calls if call.running]
+    for call in late:
+        call.end()
+    if not wait_for(
+        lambda: not any(call.running for call in late),
+        clock=context.clock,
+        limit_s=END_GRACE_S,
+    ):
+        left = [call for call in late if call.running]
+        context.runner.beside(lambda: see_off(left), "seeing off")
+
+
+def see_off(calls: Sequence[Call]) -> None:
+    """Wait for the ends of calls that take leave of somebody, then kill."""
+    for call in calls:
+        call.see_off()
+
+
+def files_left() -> int:
+    """Return how many descriptors this process may open, about."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 16 if soft == resource.RLIM_INFINITY else max(0, soft - FILES_KEPT)

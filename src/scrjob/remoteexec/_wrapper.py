@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What runs around a command on a node, so that its answer survives any transport.
+
+pdsh, ClusterShell and srun move lines of text: they cut long ones, put labels in front, drop NUL bytes,
+carriage returns and the last line's end, mix in messages of their own, and tell of many exit codes only the
+largest. So a few lines of shell on the node send both streams as base64 between two marks::
+
+    scrjob:begin NODE       (NODE as Slurm calls it, "" without Slurm)
+    aGVsbG8K
+    scrjob:end CODE         (the exit code, 128+N for signal N, or "late")
+
+The same lines give the command no input, end it at its deadline whether or not anybody still listens, and end
+what it left running. A node needs a POSIX shell and coreutils' ``timeout`` and ``base64``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+from binascii import a2b_base64
+from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Optional, Sequence
+
+from scrjob.errors import UsageError
+
+if TYPE_CHECKING:
+    from scrjob.remoteexec.remoteexec import RemoteExecResult
+
+BEGIN, END, LATE = "scrjob:begin", "scrjob:end", "late"
+LATE_S = 0.5  # that a caller waits beyond the deadline, so that a node can say "late" itself
+LINE_CHARS = (
+    900  # slurmstepd sends at most 1024 bytes at once; whole base64 groups, so a multiple of 4
+)
+
+# Without single quotes, line breaks and exclamation marks, so that even csh takes it in single quotes.
+# Descriptors: 3 and 4 are the transport's streams; the pipeline inside turns the command's two streams (6
+# is its stdout) to base64, and hands its exit code up on 5. `timeout` leads a process group: what the command
+# left in it is killed. An exit code of 137 after so many seconds is the deadline's own KILL.
+SCRIPT = (
+    "t=$1; shift; "
+    f"echo {BEGIN} $SLURMD_NODENAME; echo {BEGIN} >&2; "
+    "exec 3>&1 4>&2 2>/dev/null </dev/null; "
+    "read a z </proc/uptime; "
+    "c=$({ { { "
+    'timeout -s KILL $t "$@" 2>&1 >&6 3>&- 4>&- 5>&- 6>&- & '
+    "p=$!; wait $p; c=$?; kill -s KILL -- -$p; "
+    "read b z </proc/uptime; "
+    f"[ $c = 137 ] && [ $((${{b%.*}}-${{a%.*}})) -ge $t ] && c={LATE}; "
+    "echo $c >&5; "
+    f"}} | base64 -w {LINE_CHARS} >&4; }} 6>&1 | base64 -w {LINE_CHARS} >&3; }} 5>&1); "
+    f"echo {END} $c; echo {END} $c >&4"
+)
+
+DECODE = 'eval "$(printf %b "$0")"; '
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
+"""What a login on the node would not know by itself: Python, scrjob and the user's tools are found by it."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _./=:,+@-")
+
+
+def whole_seconds(seconds: float) -> int:
+    """Return a limit that every ``timeout`` understands: at least 1."""
+    return max(1, math.ceil(seconds))
+
+
+def node_argv(argv: Sequence[str], limit_s: float) -> list[str]:
+    """Return the argument list that runs ``argv`` on a node, for transports that keep argument lists."""
+    return ["sh", "-c", SCRIPT, "scrjob", str(whole_seconds(limit_s)), *argv]
+
+
+def node_text(argv: Sequence[str], limit_s: float, environ: Mapping[str, str], cwd: str) -> str:
+    """Return the text that runs ``argv`` on a node, for transports that hand it to the user's login shell.
+
+    That may be any shell: besides plain characters the text has only single quotes and, inside them, what
+    every shell leaves alone there. The command gets ``environ`` and begins in ``cwd`` if there is such a
+    directory.
+    """
+    words = [str(whole_seconds(limit_s)), *argv]
+    setting = " ".join(f"{name}={shlex.quote(value)}" for name, value in environ.items())
+    steps = [f"cd {shlex.quote(cwd)} 2>/dev/null", f"set -- {shlex.join(words)}"]
+    if setting:
+        steps.insert(1, f"export {setting}")
+    encoded = "".join(
+        chr(byte) if byte in _PLAIN else f"\\0{byte:03o}"
+        for byte in "; ".join(steps).encode("utf-8", "surrogateescape")
+    )
+    return f"exec sh -c '{DECODE}{SCRIPT}' '{encoded}'"
+
+
+def passed_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a command on a node needs of the caller's environment.
+
+    The text stands in process lists, so passwords stay here.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name in PASSED_ON or (name.startswith("SCR_") and "PASS" not in name))
+        and _VARIABLE.fullmatch(name)
+    }
+
+
+class Stream(NamedTuple):
+    """What came on one stream.
+
+    ``node`` is what stood behind the mark at the begin, None if the command did not begin; ``end`` what
+    stood behind that at the end, None if it did not come; ``noise`` the last line that is none of ours.
+    """
+
+    node: Optional[str]
+    data: bytes
+    end: Optional[str]
+    noise: str
+
+
+def parse_stream(lines: Iterable[str]) -> Stream:
+    """Return what one stream of one node has between the marks."""
+    node: Optional[str] = None
+    end: Optional[str] = None
+    noise = ""
+    body: list[str] = []
+    for line in lines:
+        # A login script may have said something without a line break just before.
+        before, begun, after = line.partition(BEGIN)
+        if begun and node is None:
+            node, noise = after.strip(), before.strip() or noise
+        elif node is None or end is not None:
+            noise = line.strip() or noise
+        elif line.startswith(END):
+            end = line[len(END) :].strip()
+        elif len(line) % 4 == 0 and _BASE64.fullmatch(line):
+            body.append(line)
+        else:
+            noise = line.strip() or noise
+    return Stream(node, a2b_base64("".join(body)), end, noise)
+
+
+def enter(
+    result: RemoteExecResult,
+    node: str,
+    lines: tuple[Iterable[str], Iterable[str]],
+    limit_s: float,
+    said: str = "",
+) -> None:
+    """Enter what ``node`` answered.
+
+    Args:
+        result: where to.
+        node: whose answer.
+        lines: what came on its stdout and stderr.
+        limit_s: the call's deadline in seconds, for messages.
+        said: the transport's own word on why there may be no answer.
+    """
+    out, err = parse_stream(lines[0]), parse_stream(lines[1])
+    result.append_stdout(node, out.data.decode("utf-8", "surrogateescape"))
+    result.append_stderr(node, err.data.decode("utf-8", "surrogateescape"))
+    if out.end is not None and out.end == err.end and out.end.isdecimal():
+        result.set_rc(node, int(out.end))
+    else:
+        result.set_failure(node, one_line(reason(out, err, limit_s, said)))
+
+
+def reason(out: Stream, err: Stream, limit_s: float, said: str) -> str:
+    """Return why a node has no exit code."""
+    late = f"no answer within {round(limit_s, 1):g} s"
+    own = err.noise or said
+    if LATE in (out.end, err.end) or not own:
+        return late
+    return own if out.node is None and err.node is None else f"its answer broke off: {own}"
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` without line breaks and other control characters, not too long."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:300] or "no answer"
+
+
+def refuse_duplicates(nodes: Sequence[str]) -> None:
+    """Raise UsageError if a node is named twice: one of the two answers would be lost."""
+    if len(set(nodes)) < len(nodes):
+        raise UsageError(f"a node is named twice: {', '.join(nodes)}")
+
+
+def here() -> str:
+    """Return the current directory, the root if a program has removed it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
