@@ -113,6 +113,19 @@ class SubprocessRunner:
             **_OWN_GROUP,
         )
 
+    def pipe(
+        self, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None
+    ) -> subprocess.Popen[bytes]:
+        """Start with pipes at stdout and stderr and nothing to read; see ``protocols.CommandRunner``."""
+        return _spawn(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=None if env is None else dict(env),
+            start_new_session=True,
+        )
+
     def beside(self, function: Callable[[], None], name: str) -> None:
         """Call ``function`` on a thread of its own; see ``protocols.CommandRunner``."""
         threading.Thread(target=function, name=name, daemon=True).start()

@@ -44,6 +44,20 @@ class Process(Protocol):
         ...
 
 
+class PipedProcess(Process, Protocol):
+    """A started process whose output is read through pipes."""
+
+    @property
+    def stdout(self) -> Any:
+        """Return the reading end of its standard output, a binary file."""
+        ...
+
+    @property
+    def stderr(self) -> Any:
+        """Return the reading end of its error output, a binary file."""
+        ...
+
+
 class CommandRunner(Protocol):
     """Starts external commands: argument lists only, every call with a deadline."""
 
@@ -74,6 +88,16 @@ class CommandRunner(Protocol):
 
         Raises:
             CommandNotFoundError.
+        """
+        ...
+
+    def pipe(self, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> PipedProcess:
+        """Start a program that leads a session of its own, for a caller who reads its output as it comes.
+
+        Whoever starts it also ends it, closes both streams and waits for it.
+
+        Raises:
+            CommandError, CommandNotFoundError: it cannot be started.
         """
         ...
 

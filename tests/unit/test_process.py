@@ -173,3 +173,20 @@ def test_what_is_called_beside_does_not_hold_up_the_caller() -> None:
     asked.set()
     assert answered.wait(30)
     thread.join(30)
+
+
+def test_a_piped_program_has_no_input_and_a_session_of_its_own() -> None:
+    code = (
+        "import os, sys; print(repr(sys.stdin.read()), os.getpid() == os.getsid(0), os.environ['A']);"
+        "sys.stderr.write('err')"
+    )
+    process = RUNNER.pipe(python(code), env={"A": "b"})
+    with process.stdout, process.stderr:
+        assert process.stdout.read() == b"'' True b\n"
+        assert process.stderr.read() == b"err"
+    assert process.wait() == 0
+
+
+def test_a_program_that_does_not_exist_cannot_be_piped() -> None:
+    with pytest.raises(CommandNotFoundError, match="no-such-program"):
+        RUNNER.pipe(["no-such-program"])

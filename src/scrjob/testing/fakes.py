@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Union
 
 from scrjob._context import RealContext
@@ -92,6 +93,13 @@ class FakeProcess:
         return self.returncode
 
 
+def _said_all(text: str) -> Any:
+    reader, writer = os.pipe()
+    os.write(writer, text.encode("utf-8", "surrogateescape"))
+    os.close(writer)
+    return open(reader, "rb", buffering=0)
+
+
 class FakeRunner:
     """Answers commands from a script and notes every call.
 
@@ -136,6 +144,14 @@ class FakeRunner:
         if isinstance(answer, BaseException):
             raise answer
         return FakeProcess(argv, answer.returncode)
+
+    def pipe(self, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> Any:
+        """Return a process that has said all and ended, as the script says; at most 64 KiB a stream."""
+        process = self.start(argv, env=env)
+        answer = self._script(argv)
+        assert isinstance(answer, CommandResult)
+        vars(process).update(stdout=_said_all(answer.stdout), stderr=_said_all(answer.stderr))
+        return process
 
     def beside(self, function: Callable[[], None], name: str) -> None:
         """Call it here and now: its answer is there at once."""
