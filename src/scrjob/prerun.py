@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Optional
 
 from scrjob.errors import ConfigError
 from scrjob.formats import halt
-from scrjob.supervisor.state import refuse_other_supervisors, state_dir
+from scrjob.supervisor.state import (
+    begin_start,
+    known_start,
+    put_aside,
+    refuse_other_supervisors,
+)
 from scrjob.test_runtime import TestRuntime
 
 if TYPE_CHECKING:
@@ -29,8 +34,9 @@ STALE_REASONS = ("SCR_FINALIZE_CALLED", "TIME_LIMIT", *OWN_REASONS)
 def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> None:
     """Prepare the prefix and the allocation for the first run. SCR_ENABLE=0: does nothing.
 
-    In a new job (no state directory of its id in the prefix yet) flush.scr and nodes.scr of the
-    former job are removed, and halt reasons that were only about it.
+    In a new job (no state directory of its id in the prefix yet), and in one that was requeued under
+    the same id, flush.scr and nodes.scr of the former job or start are removed, and halt reasons
+    that were only about it.
 
     Raises:
         ScrError: something needed is missing; a RuntimeError, as published.
@@ -44,13 +50,14 @@ def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> No
     TestRuntime(jobenv)
     refuse_other_supervisors(jobenv)
     jobenv.resmgr.prerun()
-    if not os.path.isdir(state_dir(jobenv)):
+    known, restarts = known_start(jobenv), jobenv.resmgr.restart_count()
+    # A shell that was started beside the job may lack the count: fewer restarts are no new start.
+    if known is None or restarts > known:
+        refuse_other_supervisors(jobenv, own=True)
+        put_aside(jobenv)
         forget_former_job(jobenv)
         # Last: a prerun that was killed before this point does its work again.
-        try:
-            os.makedirs(state_dir(jobenv), exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{state_dir(jobenv)!r} cannot be made: {error.strerror}") from error
+        begin_start(jobenv, restarts)
     if verbose:
         logger.info("prerun done for job %s in %s", jobenv.job_id(), jobenv.dir_prefix())
 

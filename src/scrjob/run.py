@@ -114,6 +114,9 @@ def _supervise(
         prerun(jobenv)
         with state.JobState(jobenv) as job_state:
             log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user())
+            requeued = job_state.former_start()
+            if requeued:
+                say(requeued)
             loop = Loop(jobenv, command, settings, job_state, signals, log, say)
             pending = _pending(job_state)
             try:

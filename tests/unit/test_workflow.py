@@ -11,9 +11,10 @@ import pytest
 from scripted_cluster import Cluster
 from scrjob.errors import ConfigError, NotInAllocationError, SupervisorActiveError
 from scrjob.list_down_nodes import list_down_nodes
+from scrjob.model import NodeDown
 from scrjob.prerun import prerun
 from scrjob.should_exit import exit_reason, nodes_needed, nodes_remaining, should_exit
-from scrjob.supervisor.state import JobState
+from scrjob.supervisor.state import RUNNING, JobState
 
 NODES = ["n1", "n2", "n3", "n4"]
 
@@ -50,6 +51,62 @@ class TestPrerun:
         prerun(cluster.jobenv())
         assert {"flush.scr", "nodes.scr"} <= files(cluster)
         assert cluster.halt_reason() == "SCR_FINALIZE_CALLED"
+
+    def test_a_requeued_job_starts_anew(self, cluster: Cluster) -> None:
+        """It has the same id, but other nodes and no running step."""
+        cluster.restart_count = lambda: 1  # type: ignore[method-assign]
+        before = Cluster(cluster.prefix, NODES, [])
+        prerun(before.jobenv())
+        with JobState(before.jobenv()) as state:
+            state.condemn(NodeDown("n1", "gone"))
+            state.save(RUNNING)
+        cluster.dataset(1)
+        write_nodes(cluster, 3)
+        cluster.halt_with("SCRJOB_SIGNAL")
+        prerun(cluster.jobenv())
+        assert files(cluster) == {"scrjob.42", "halt.scr"}
+        assert cluster.halt_reason() is None
+        with JobState(cluster.jobenv()) as state:
+            assert not state.known
+            assert state.bad_nodes() == {}
+            assert state.former_start() == (
+                "job 42 was requeued: its supervisor on login1 was lost in phase 'running'"
+            )
+            state.save(RUNNING)
+        cluster.dataset(1)
+        prerun(cluster.jobenv())  # a second start within the requeued job
+        assert "flush.scr" in files(cluster)
+        with JobState(cluster.jobenv()) as state:
+            assert state.known
+            assert state.former_start() == ""
+
+    def test_a_directory_without_a_count_is_of_a_first_start(self, cluster: Cluster) -> None:
+        """An earlier version of scrjob wrote none."""
+        prerun(cluster.jobenv())
+        (cluster.prefix / ".scr/scrjob.42/restart_count").unlink()
+        cluster.dataset(1)
+        prerun(cluster.jobenv())
+        assert "flush.scr" in files(cluster)
+        cluster.restart_count = lambda: 1  # type: ignore[method-assign]
+        prerun(cluster.jobenv())
+        assert "flush.scr" not in files(cluster)
+
+    def test_a_shell_without_the_count_is_no_new_start(self, cluster: Cluster) -> None:
+        cluster.restart_count = lambda: 2  # type: ignore[method-assign]
+        prerun(cluster.jobenv())
+        cluster.dataset(1)
+        cluster.restart_count = lambda: 0  # type: ignore[method-assign]
+        prerun(cluster.jobenv())
+        assert "flush.scr" in files(cluster)
+
+    def test_a_supervisor_of_the_former_start_is_not_pushed_aside(self, cluster: Cluster) -> None:
+        with JobState(cluster.jobenv()) as state:
+            state.save(RUNNING)
+            cluster.dataset(1)
+            cluster.restart_count = lambda: 1  # type: ignore[method-assign]
+            with pytest.raises(SupervisorActiveError):
+                prerun(cluster.jobenv())
+        assert "flush.scr" in files(cluster)
 
     @pytest.mark.parametrize("reason", ["SCR_FINALIZE_CALLED", "TIME_LIMIT", "SCRJOB_SIGNAL"])
     def test_a_new_job_is_not_halted_by_a_former_one(self, cluster: Cluster, reason: str) -> None:

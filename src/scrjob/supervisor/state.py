@@ -2,12 +2,14 @@
 """What a supervisor must not forget: the state file of one job, and the lock on it.
 
 ``<prefix>/.scr/scrjob.<jobid>/state.json`` is written whole and atomically at each step of the loop.
-A supervisor that starts in the same allocation finds it and continues. The lock is ``flock(2)`` on
-the file ``lock`` beside it: the kernel frees it when its holder dies. Schema: docs/state.md.
+A supervisor that starts in the same allocation finds it and continues; one that starts in a requeued
+job, which has the same id and another allocation, puts it aside. The lock is ``flock(2)`` on the file
+``lock`` beside it: the kernel frees it when its holder dies. Schema: docs/state.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import glob
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 LIMIT_BYTES = 64 << 20
+START_FILE = "restart_count"
+FORMER = "state.former.json"
 
 PRERUN = "prerun"
 TESTING = "testing nodes"
@@ -42,8 +46,48 @@ def state_dir(jobenv: JobEnvironment) -> str:
     return os.path.join(jobenv.dir_scr(), f"scrjob.{jobenv.job_id()}")
 
 
-def refuse_other_supervisors(jobenv: JobEnvironment) -> None:
+def known_start(jobenv: JobEnvironment) -> Optional[int]:
+    """Return the restart count that prerun has seen last in this job, None in a new job.
+
+    A directory without the count is of a first start: 0.
+    """
+    directory = state_dir(jobenv)
+    if not os.path.isdir(directory):
+        return None
+    try:
+        text = read_bounded(os.path.join(directory, START_FILE), limit=LIMIT_BYTES)
+        return int(text)
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def begin_start(jobenv: JobEnvironment, restarts: int) -> None:
+    """Make this start of the job the one that ``known_start`` tells.
+
+    Raises:
+        ConfigError: the directory cannot be written.
+    """
+    directory = state_dir(jobenv)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        atomic_write(os.path.join(directory, START_FILE), b"%d\n" % restarts)
+    except OSError as error:
+        raise ConfigError(f"{directory!r} cannot be made: {error.strerror}") from error
+
+
+def put_aside(jobenv: JobEnvironment) -> None:
+    """Keep the state of the start before, in a job that was requeued, as ``state.former.json``."""
+    directory = state_dir(jobenv)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(os.path.join(directory, "state.json"), os.path.join(directory, FORMER))
+
+
+def refuse_other_supervisors(jobenv: JobEnvironment, *, own: bool = False) -> None:
     """Return if no other job's supervisor is alive in the prefix: they share SCR's files there.
+
+    Args:
+        jobenv: the job.
+        own: refuse one of this job as well: it is one of a former start.
 
     Raises:
         SupervisorActiveError: names the other job's directory.
@@ -51,7 +95,7 @@ def refuse_other_supervisors(jobenv: JobEnvironment) -> None:
     mine = state_dir(jobenv)
     pattern = os.path.join(glob.escape(jobenv.dir_scr()), "scrjob.*", "lock")
     for path in glob.glob(pattern):
-        if os.path.dirname(path) == mine:
+        if os.path.dirname(path) == mine and not own:
             continue
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -88,6 +132,7 @@ class JobState:
         self.directory = state_dir(jobenv)
         self.path = os.path.join(self.directory, "state.json")
         self._lock_fd: Optional[int] = None
+        self._restarts = known_start(jobenv)
         self.known = False
         self._written = False
         self.data = self._fresh(jobenv)
@@ -169,6 +214,22 @@ class JobState:
         mine = {key: self.data[key] for key in ("host", "pid", "prefix", "user")}
         self.data.update(found)
         self.data.update(mine)
+
+    def former_start(self) -> str:
+        """Return one line about the end of the start before in a requeued job, "" if there was none."""
+        if self.known or not self._restarts:
+            return ""
+        said = f"job {self.data['job_id']} was requeued"
+        try:
+            former = json.loads(
+                read_bounded(os.path.join(self.directory, FORMER), limit=LIMIT_BYTES)
+            )
+            if former["phase"] != DONE:
+                lost = f"its supervisor on {former['host']} was lost in phase {former['phase']!r}"
+                return f"{said}: {lost}"
+            return f"{said}: its start before ended with {former['outcome']['why']}"
+        except (OSError, ScrError, ValueError, KeyError, TypeError):
+            return said
 
     def save(self, phase: Optional[str] = None) -> None:
         """Write the state; with ``phase``, enter that phase first.

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
 from scrjob.errors import SupervisorActiveError
 from scrjob.model import NodeDown
-from scrjob.supervisor.state import RUNNING, JobState
+from scrjob.supervisor.state import RUNNING, JobState, begin_start
 from scrjob.testing.fakes import FakeJobEnv
 
 
@@ -42,6 +42,38 @@ def test_a_damaged_state_is_kept_aside(jobenv: Any, tmp_path: Path, text: str) -
         state.save(RUNNING)
     assert (directory / "state.json.damaged").read_text("latin-1") == text
     assert json.loads((directory / "state.json").read_text())["phase"] == RUNNING
+
+
+@pytest.mark.parametrize(
+    ("former", "expected"),
+    [
+        (
+            '{"phase": "done", "outcome": {"code": 75, "why": "USR1 received"}}',
+            "job 42 was requeued: its start before ended with USR1 received",
+        ),
+        (
+            '{"phase": "running", "host": "n1"}',
+            "job 42 was requeued: its supervisor on n1 was lost in phase 'running'",
+        ),
+        ('{"phase": "done", "outcome": null}', "job 42 was requeued"),
+        ("{", "job 42 was requeued"),
+        (None, "job 42 was requeued"),
+    ],
+)
+def test_a_requeued_job_tells_what_became_of_the_start_before(
+    jobenv: Any, tmp_path: Path, former: Optional[str], expected: str
+) -> None:
+    begin_start(jobenv, 1)
+    if former is not None:
+        (tmp_path / ".scr/scrjob.42/state.former.json").write_text(former)
+    with JobState(jobenv) as state:
+        assert state.former_start() == expected
+
+
+def test_a_first_start_has_none_before(jobenv: Any) -> None:
+    begin_start(jobenv, 0)
+    with JobState(jobenv) as state:
+        assert state.former_start() == ""
 
 
 def test_two_supervisors_do_not_meet(jobenv: Any) -> None:
