@@ -14,6 +14,7 @@ from scripted_cluster import Cluster, Step
 from scripted_job import Job
 from scrjob.errors import CommandTimeoutError
 from scrjob.model import Cause, Said
+from scrjob.supervisor.condition import Conditions
 
 CANCELLED = (Cause.CANCELLED, "job 42 was cancelled")
 PREEMPTED = (Cause.PREEMPTED, "job 42 is pre-empted")
@@ -230,6 +231,16 @@ def test_a_manager_that_does_not_say_is_no_reason_to_stop(tmp_path: Path) -> Non
     job.cluster.failing["ending"] = CommandTimeoutError(["scontrol"], why="no answer")
     assert job.run(SCR_RUNS="2") == 0
     assert job.causes() == ["application error", "success"]
+
+
+def test_no_question_to_nodes_outlives_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold the allocation."""
+    settled: list[str] = []
+    monkeypatch.setattr(Conditions, "settle", lambda _: settled.append("settled"))
+    assert Job(tmp_path, [Step()]).run() == 0
+    assert settled == ["settled"]
 
 
 def test_the_cause_is_in_the_log_the_state_and_the_summary(

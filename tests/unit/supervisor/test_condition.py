@@ -172,6 +172,16 @@ class TestConditions:
         nodes.counts["n1"] = 4
         assert len(watch.changed(["n1"], killed=True).memory) == 1
 
+    def test_a_kill_of_the_run_before_is_not_found_again(self, nodes: Nodes) -> None:
+        watch = conditions(nodes)
+        watch.begin(["n1"])
+        nodes.counts["n1"] = 1
+        assert len(watch.changed(["n1"], killed=True).memory) == 1
+        nodes.error = CommandTimeoutError(["srun"], why="no answer within 10 s")
+        watch.begin(["n1"])
+        nodes.error = None
+        assert watch.changed(["n1"], killed=True).memory == []
+
     def test_nodes_that_cannot_be_asked_any_more(
         self, nodes: Nodes, caplog: pytest.LogCaptureFixture
     ) -> None:

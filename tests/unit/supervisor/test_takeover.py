@@ -11,6 +11,7 @@ import pytest
 
 from scripted_cluster import Step
 from scripted_job import Job
+from scrjob.model import Cause
 from scrjob.supervisor import state
 
 
@@ -58,6 +59,13 @@ def test_it_was_told_to_stop(tmp_path: Path) -> None:
     again = Job(tmp_path, [])
     assert again.run() == 75
     assert again.cluster.halt_reason() is None
+
+
+def test_the_allocation_was_being_taken_away(tmp_path: Path) -> None:
+    """What the manager said then is in the state; it may say nothing of it any more."""
+    why = (Cause.CANCELLED, "job 42 was cancelled")
+    killed(Job(tmp_path, [Step(5, 143, at={4: lambda c: setattr(c, "ends", why)})]), SCR_RUNS="3")
+    assert Job(tmp_path, []).run(SCR_RUNS="3") == 130
 
 
 def test_it_was_killed_before_it_knew_why_the_step_had_ended(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ C143 = ExitStatus(143)
         (StepEnd(C143, messages=[STEP_CANCELLED], ending=TIMEOUT), Cause.TIME_LIMIT, TIMEOUT),
         (StepEnd(C143, messages=[STEP_OUT_OF_TIME], seconds_left=LEFT), Cause.TIME_LIMIT, None),
         (StepEnd(C143, messages=[STEP_OUT_OF_TIME], seconds_left=-18), Cause.TIME_LIMIT, TIMEOUT),
+        (StepEnd(OK, messages=[STEP_OUT_OF_TIME], seconds_left=-18), Cause.TIME_LIMIT, TIMEOUT),
         (StepEnd(C143, seconds_left=-18), Cause.TIME_LIMIT, TIMEOUT),
         (StepEnd(C143, seconds_left=LEFT), Cause.APPLICATION, None),
         (StepEnd(C143), Cause.APPLICATION, None),
