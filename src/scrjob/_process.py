@@ -103,6 +103,8 @@ class SubprocessRunner:
         *,
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
+        stdin: Optional[int] = None,
+        stderr: Optional[int] = None,
     ) -> subprocess.Popen[bytes]:
         """Start on our own streams in a process group of its own; see ``protocols.CommandRunner``."""
         logger.debug("starting %s", shlex.join(argv))
@@ -110,6 +112,8 @@ class SubprocessRunner:
             argv,
             env=None if env is None else dict(env),
             cwd=cwd,
+            stdin=stdin,
+            stderr=stderr,
             **_OWN_GROUP,
         )
 

@@ -83,8 +83,12 @@ class CommandRunner(Protocol):
         *,
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
+        stdin: Optional[int] = None,
+        stderr: Optional[int] = None,
     ) -> Process:
         """Start a program on the caller's own stdin, stdout and stderr, in a process group of its own.
+
+        ``stdin`` and ``stderr`` are open descriptors for it in place of the caller's.
 
         Raises:
             CommandNotFoundError.

@@ -142,6 +142,22 @@ def test_start_uses_our_streams_and_a_group_of_its_own(capfd: pytest.CaptureFixt
     assert process.pid != os.getpgid(0)
 
 
+def test_start_with_streams_in_place_of_ours(capfd: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    typed, typing = os.pipe()
+    os.write(typing, b"word\n")
+    os.close(typing)
+    process = RUNNER.start(
+        python("import sys; sys.stderr.write(sys.stdin.read())"), stdin=typed, stderr=writer
+    )
+    os.close(writer)
+    os.close(typed)
+    assert process.wait(timeout=30) == 0
+    assert os.read(reader, 100) == b"word\n"
+    os.close(reader)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_running_group_can_be_waited_for_signalled_and_killed() -> None:
     process = RUNNER.start(python("import time; time.sleep(600)"))
     assert wait_process(process, 0.01) is None

@@ -137,8 +137,11 @@ class FakeRunner:
         *,
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
+        stdin: Optional[int] = None,
+        stderr: Optional[int] = None,
     ) -> FakeProcess:
         """Return a process that has ended as the script says."""
+        del stdin, stderr
         self._note(argv, env=env, cwd=cwd)
         answer = self._script(argv)
         if isinstance(answer, BaseException):
