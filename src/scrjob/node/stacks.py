@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STACK_SIGNAL = signal.SIGUSR2
 LOOK_S = 8.0  # for all processes of a node together
 PY_SPY_TIMEOUT_S = 4.0
-ANSWER_S = 1.0  # how long signalled processes have to write their stacks
+ANSWER_S = 2.0  # how long signalled processes have to write their stacks
 READ_LIMIT = 1 << 16
 MAPS_LIMIT = 1 << 20
 COMMAND_SHOWN = 1000
@@ -168,11 +168,15 @@ def _faulthandler(
         except (ProcessLookupError, PermissionError):
             continue
         sizes[path] = size
-    wait_for(
-        lambda: all((_size(path) or 0) > size for path, size in sizes.items()),
-        clock=clock,
-        limit_s=ANSWER_S,
-    )
+    last: dict[str, int] = {}
+
+    def all_written() -> bool:
+        # Bit by bit: it is all there when it grows no more.
+        nonlocal last
+        before, last = last, {path: _size(path) or 0 for path in sizes}
+        return last == before and all(last[path] > size for path, size in sizes.items())
+
+    wait_for(all_written, clock=clock, limit_s=ANSWER_S)
     return {pid: _read(path)[sizes[path] :] if path in sizes else "" for pid, path in paths.items()}
 
 

@@ -21,8 +21,8 @@ ARMED = """
 import faulthandler, os, signal, sys, time
 file = open(sys.argv[1] + f"/here.{os.getpid()}.txt", "w")
 faulthandler.register(signal.SIGUSR2, file=file)
-print("ready", flush=True)
 def stuck_here():
+    print("ready", flush=True)
     time.sleep(600)
 stuck_here()
 """
