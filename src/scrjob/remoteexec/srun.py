@@ -120,7 +120,8 @@ class Srun(RemoteExec):
         groups = [nodes[at : at + width] for at in range(0, len(nodes), width)]
         steps = run_steps(groups, result, context, limit_s)
         if len(nodes) > 1 and not deadline.passed():
-            singles = [[node] for step in steps if step.over for node in step.silent]
+            refused = [step for step in steps if step.over and step.problem is None]
+            singles = [[node] for step in refused for node in step.silent]
             steps += run_steps(singles, result, context, deadline.left())
         problems = [step.problem for step in steps if step.problem is not None]
         if problems and not any(step.made for step in steps):
