@@ -46,6 +46,7 @@ _TREE_WIDTH = re.compile(r"^TreeWidth\s*=\s*([0-9]+)", re.MULTILINE)
 _NODE_NAME = re.compile(r"[^\s,\[\]/]+")
 LAUNCHING = "srun: launching "
 ERROR = "srun: error: "
+CONTROLLER = "slurm controller"  # cannot be contacted
 NODE_FAULTS = (
     "Requested node configuration is not available",  # seen: down, or none of the allocation (any more)
     "Required node not available",
@@ -120,8 +121,7 @@ class Srun(RemoteExec):
         groups = [nodes[at : at + width] for at in range(0, len(nodes), width)]
         steps = run_steps(groups, result, context, limit_s)
         if len(nodes) > 1 and not deadline.passed():
-            refused = [step for step in steps if step.over and step.problem is None]
-            singles = [[node] for step in refused for node in step.silent]
+            singles = [[node] for step in steps if step.refused for node in step.silent]
             steps += run_steps(singles, result, context, deadline.left())
         problems = [step.problem for step in steps if step.problem is not None]
         if problems and not any(step.made for step in steps):
@@ -139,13 +139,13 @@ class Step(NamedTuple):
 
     Attributes:
         made: the controller made it.
-        over: srun ended by itself.
+        refused: srun ended by itself, and the controller was there.
         silent: nodes on which the command did not begin.
         problem: why there was no step, if no node is to blame.
     """
 
     made: bool
-    over: bool
+    refused: bool
     silent: Sequence[str]
     problem: Optional[CommandError]
 
@@ -175,8 +175,9 @@ def run_steps(
             _wrapper.enter(result, node, lines, limit_s, error_about(node, errors))
         made = bool(answers) or any(line.startswith(LAUNCHING) for line in err)
         silent = [node for node in group if node not in answers]
+        refused = call.ended is not None and not any(CONTROLLER in error for error in errors)
         problem = None if made else no_step(call.ended, errors, limit_s)
-        steps.append(Step(made, call.ended is not None, silent, problem))
+        steps.append(Step(made, refused, silent, problem))
     return steps
 
 
