@@ -4,7 +4,11 @@
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test lint type unit quick suite bench docs build clean venv packages
+# Hosts of the cluster by hand.
+N := 5
+RIG := $(BIN)/python -m tests.cluster.rig
+
+.PHONY: help demo test lint type unit quick suite soak cluster cluster-down bench docs build clean venv packages
 
 help:
 	@echo 'make demo    run the demonstration: a node dies, the job goes on'
@@ -14,6 +18,9 @@ help:
 	@echo 'make unit    unit tests only, a few seconds'
 	@echo 'make quick   quick tests on the oldest and the newest Python here'
 	@echo 'make suite   the whole test suite on one Python, with coverage'
+	@echo 'make soak    the long tests on the cluster of namespaces; needs root'
+	@echo 'make cluster N=5   bring up a Slurm cluster on this machine; needs root; then: $(RIG) --help'
+	@echo 'make cluster-down  end it'
 	@echo 'make bench   measure; figures go to benchmarks/results'
 	@echo 'make docs    build the documentation into docs/_build'
 	@echo 'make build   sdist and wheel into dist, installed once and tried'
@@ -22,7 +29,8 @@ help:
 demo: venv
 	$(BIN)/python examples/demo/run_demo.py
 
-# In this order, so that the quick checks fail first and pytest has the last word.
+# In this order, so that the quick checks fail first and pytest has the last word. The tests on the cluster
+# mostly wait: a second pytest runs them at the same time, and its results are in the one summary.
 test: packages venv
 	@$(MAKE) --no-print-directory lint type docs build quick suite
 
@@ -42,7 +50,16 @@ quick: venv
 	@tools/quick_suites.sh
 
 suite: venv packages
-	$(PYTEST) --cov --cov-report=term:skip-covered
+	$(PYTEST) --beside cluster --cov --cov-report=term:skip-covered
+
+soak: venv packages
+	$(PYTEST) -m soak --timeout=0 -s
+
+cluster: venv packages
+	@$(RIG) up --nodes $(N)
+
+cluster-down:
+	@$(RIG) down
 
 bench: venv
 	$(BIN)/python -m benchmarks

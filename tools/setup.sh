@@ -55,11 +55,29 @@ pick() {
     fi
 }
 
+# What each package is needed for can be told by a command in it.
 packages() {
     missing=
-    command -v unshare >/dev/null && command -v nsenter >/dev/null || missing="$missing util-linux"
-    command -v fping >/dev/null || missing="$missing fping"
-    command -v ping >/dev/null || missing="$missing iputils-ping"
+    while read -r command package; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null || missing="$missing $package"
+    done <<EOF
+unshare util-linux
+nsenter util-linux
+fping fping
+ping iputils-ping
+slurmctld slurmctld
+slurmd slurmd
+srun slurm-client
+munged munge
+pdsh pdsh
+sshd openssh-server
+ssh openssh-client
+ip iproute2
+pkill procps
+mpiexec.openmpi openmpi-bin
+mpicc.openmpi libopenmpi-dev
+gcc gcc
+EOF
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         # shellcheck disable=SC2086  # a list of words
@@ -69,9 +87,17 @@ packages() {
     fi
 }
 
+# Nothing that is installed is started: the tests start what they need, in namespaces of their own.
 apt_install() {
     echo "setup: apt-get install $*"
     export DEBIAN_FRONTEND=noninteractive
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,15 +13,14 @@ from typing import Optional, Sequence
 
 from . import LOGIN, Rig, RigError
 
+DEFAULT_DIR = os.path.join(tempfile.gettempdir(), f"scrjob-rig-{os.getuid()}")
 HOST_VERBS = ("kill", "hang", "resume", "cut", "join", "slow", "fast", "fill", "empty", "revive")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="rig", description="A Slurm cluster on this machine.")
     parser.add_argument(
-        "--dir",
-        default=os.path.join(tempfile.gettempdir(), f"scrjob-rig-{os.getuid()}"),
-        help="shared by all hosts (default: %(default)s)",
+        "--dir", default=DEFAULT_DIR, help="shared by all hosts (default: %(default)s)"
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     up = verbs.add_parser("up", help="bring it up; it stays until down")
@@ -60,6 +60,9 @@ def _act(arguments: argparse.Namespace) -> int:
             print(host, state)
     elif arguments.verb == "down":
         rig.down()
+        if rig.directory == os.path.realpath(DEFAULT_DIR):
+            with contextlib.suppress(OSError):  # somebody left results in it
+                os.rmdir(rig.directory)
     else:
         for host in arguments.host:
             getattr(rig, arguments.verb)(host)

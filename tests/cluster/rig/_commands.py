@@ -188,15 +188,17 @@ class Commands(BaseRig):
         Raises:
             RigError: they are not within ``timeout`` seconds.
         """
-        last: dict[str, str] = {}
+        last = "not asked yet"
 
         def reached() -> bool:
             nonlocal last
             try:
-                last = self.states()
-            except RigError:  # the controller may be starting
+                states = self.states()
+            except RigError as error:  # the controller may be starting
+                last = str(error)
                 return False
-            return all(last.get(host) == state for host in hosts)
+            last = str(states)
+            return all(states.get(host) == state for host in hosts)
 
         try:
             self.wait_for(reached, "", timeout)
