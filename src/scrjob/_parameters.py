@@ -121,6 +121,7 @@ _ROWS: tuple[tuple[str, Optional[str], str, str], ...] = (
     ),
     ("SCR_SSH", None, "S", "program, with options, that reaches a node in place of ssh"),
     ("SCR_SSH_FANOUT", "128", "S", "nodes that are reached by ssh at the same time"),
+    ("SCR_LAUNCHER_MESSAGES", "1", "S", "0: what the launcher says on stderr is not read"),
     (
         "SCR_BIN_DIR",
         config.SCR_BIN_DIR or None,

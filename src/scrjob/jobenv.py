@@ -173,6 +173,7 @@ def _make_launcher(env: JobEnv) -> Any:
 
     launcher = choose_launcher(env.context, env._launcher_name)  # noqa: SLF001 - our own
     launcher.hostfile = os.path.join(env.dir_scr(), "hostfile")
+    launcher.heeds_messages = env.param.get("SCR_LAUNCHER_MESSAGES") != "0"
     return launcher
 
 

@@ -42,6 +42,7 @@ CODES = {
     "scr_run": (0, 64),
     "scr_scavenge": (0, 1),
     "scr_should_exit": (0, 1),
+    "scr_srun": (0, 64),
 }
 BIN = Path(sys.executable).parent
 

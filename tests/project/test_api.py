@@ -19,7 +19,6 @@ LATER = {
     "launchers/jsrun",
     "launchers/lrun",
     "launchers/mpirun",
-    "launchers/srun",
     "remoteexec/flux",
     "resmgrs/flux",
     "resmgrs/lsf",

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 LAUNCHERS = Registry(
     "launcher",
     "scrjob.launchers",
-    {"local": "scrjob.launchers.local:LocalLauncher"},
+    {
+        "local": "scrjob.launchers.local:LocalLauncher",
+        "slurm": "scrjob.launchers.srun:SRUN",
+        "srun": "scrjob.launchers.srun:SRUN",
+    },
 )
 
 

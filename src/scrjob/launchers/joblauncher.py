@@ -28,11 +28,13 @@ class JobLauncher(Plugin):
     Attributes:
         name: same.
         hostfile: path that the launcher may write, "" if there is none.
+        heeds_messages: False where the launcher's stderr is not to be read on its way.
     """
 
     def __init__(self, launcher: str = "UNKNOWN") -> None:
         self.name = launcher
         self.hostfile = ""
+        self.heeds_messages = True
 
     def launch_run(
         self,

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What srun and slurmstepd say on stderr about a step, as values.
+
+Only lines with one of their names are looked at, but a program may write such a line itself: a message is
+one piece of evidence, and condemns no node without another kind.
+
+Source: texts of Slurm 22.05 (produced on a real cluster where it could be, else the formats in its
+binaries) and of releases up to 24.11 (their manuals); tests/data/recorded/srun has them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, Optional
+
+from scrjob.errors import UsageError
+from scrjob.hostlist import expand_hosts
+from scrjob.model import Said, StepMessage
+
+_SPEAKER = re.compile(
+    r"(?:^|[^\w-])(?P<name>srun|slurmstepd)(?:-(?P<host>[^\s:]+))?: (?:(?:error|fatal): )?(?P<text>.*)"
+)
+_UNREACHABLE = (
+    r"(?:Communication connection failure|Socket timed out.*|Connection (?:refused|timed out)"
+    r"|No route to host|Network is unreachable|Host is down|Zero Bytes were transmitted.*)"
+)
+_STARRED = r"\*\*\* (?:STEP|JOB) \S+ ON (?P<node>\S+) "
+_TASKS = r"(?P<node>\S+): tasks? [\d,\[\]-]+: "
+
+
+class _Form(NamedTuple):
+    """A kind of message. ``heard_on``: the host of the speaker is the node meant."""
+
+    said: Said
+    pattern: re.Pattern[str]
+    heard_on: bool = False
+
+
+def _form(said: Said, pattern: str, *, heard_on: bool = False) -> _Form:
+    return _Form(said, re.compile(pattern, re.DOTALL), heard_on)
+
+
+_FORMS = (
+    _form(Said.NODE_FAILED, r"Node failure on (?P<node>\S+)"),
+    _form(Said.NODE_FAILED, rf".*Task launch for \S+ failed on node (?P<node>\S+): {_UNREACHABLE}"),
+    _form(Said.NODE_FAILED, rf".*\[\[?(?P<node>[^\]:]+)\]?:\d+\] failed: {_UNREACHABLE}"),
+    _form(Said.NODE_FAILED, _STARRED + "UNCORRECTABLE MEMORY ERROR"),
+    # Who says this runs on a node that lives; the dead one is not named.
+    _form(Said.NODE_FAILED, r"\*\*\* (?:STEP|JOB) .* DUE TO NODE FAILURE"),
+    _form(Said.TIME_LIMIT, r"\*\*\* (?:STEP|JOB) .* DUE TO TIME LIMIT"),
+    _form(Said.PREEMPTED, r"\*\*\* (?:STEP|JOB) .* DUE TO PREEMPTION"),
+    _form(Said.CANCELLED, r"\*\*\* (?:STEP|JOB) \S+ ON \S+ CANCELLED AT "),
+    _form(Said.OUT_OF_MEMORY, _TASKS + "Out Of Memory"),
+    _form(Said.OUT_OF_MEMORY, r"Detected \d+ oom[-_]kill event", heard_on=True),
+    _form(Said.OUT_OF_MEMORY, r"task \d+ \(\d+\) Out Of Memory", heard_on=True),
+    _form(Said.TASK_FAILED, _TASKS + r"(?!Completed|running)\S"),
+    _form(Said.NOT_STARTED, r"execve\(\): ", heard_on=True),
+    _form(Said.NOT_STARTED, r".*Task launch for \S+ failed on node (?P<node>\S+): "),
+    _form(
+        Said.NOT_STARTED,
+        r"Unable to (?:create step|confirm allocation|allocate resources)|Only allocated \d+ nodes asked"
+        r"|Application launch failed|task \d+ launch failed|srun prolog failed|Step launch aborted"
+        r"|Cancelled pending (?:job )?step|unrecognized option|invalid option|option .*requires an argument"
+        r"|Invalid (?:numeric value|--|node name)|No executable program|Step created for job failed",
+    ),
+)
+EXITED = "Exited with exit code"
+
+
+def parse_line(line: bytes, when: float) -> list[StepMessage]:
+    """Return what a line of stderr says about a step: one message for each node that it names.
+
+    Args:
+        line: without its end.
+        when: Unix seconds.
+    """
+    if b"srun" not in line and b"slurmstepd" not in line:
+        return []  # nearly all lines
+    found = _SPEAKER.search(line.decode("utf-8", "replace").strip())
+    if not found:
+        return []
+    text = found["text"]
+    for form in _FORMS:
+        match = form.pattern.match(text)
+        if match:
+            named = match.groupdict().get("node") or (found["host"] if form.heard_on else None)
+            shown = found[0].strip(" ,;:|]\r")
+            return [StepMessage(form.said, node, shown, when) for node in _nodes(named)]
+    return []
+
+
+def tells_signal(message: StepMessage) -> bool:
+    """Tell whether a message is that a task was ended by a signal, and did not end by itself."""
+    return message.said is Said.TASK_FAILED and EXITED not in message.text
+
+
+def _nodes(named: Optional[str]) -> list[Optional[str]]:
+    if not named:
+        return [None]
+    try:
+        return list(expand_hosts(named)) or [None]
+    except UsageError:
+        return [None]
