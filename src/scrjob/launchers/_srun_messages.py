@@ -11,11 +11,12 @@ binaries) and of releases up to 24.11 (their manuals); tests/data/recorded/srun 
 from __future__ import annotations
 
 import re
+import signal
 from typing import NamedTuple, Optional
 
 from scrjob.errors import UsageError
 from scrjob.hostlist import expand_hosts
-from scrjob.model import Said, StepMessage
+from scrjob.model import ExitStatus, Said, StepMessage
 
 _SPEAKER = re.compile(
     r"(?:^|[^\w-])(?P<name>srun|slurmstepd)(?:-(?P<host>[^\s:]+))?: (?:(?:error|fatal): )?(?P<text>.*)"
@@ -64,7 +65,10 @@ _FORMS = (
         r"|Invalid (?:numeric value|--|node name)|No executable program|Step created for job failed",
     ),
 )
-EXITED = "Exited with exit code"
+_EXITED = re.compile(r": Exited with exit code ([0-9]+)")
+_ENDS_IT = re.compile(rb"srun: .*(?:Terminating (?:StepId|job step)|forcing job termination)")
+"""srun ends the step itself, for a task has failed or a signal came: a cancellation that is told after it
+is nobody else's."""
 
 
 def parse_line(line: bytes, when: float) -> list[StepMessage]:
@@ -89,9 +93,21 @@ def parse_line(line: bytes, when: float) -> list[StepMessage]:
     return []
 
 
-def tells_signal(message: StepMessage) -> bool:
-    """Tell whether a message is that a task was ended by a signal, and did not end by itself."""
-    return message.said is Said.TASK_FAILED and EXITED not in message.text
+def ends_step(line: bytes) -> bool:
+    """Tell whether in this line srun says that it ends the step itself."""
+    return _ENDS_IT.search(line) is not None
+
+
+def task_status(message: StepMessage) -> Optional[ExitStatus]:
+    """Return how the task of a message ended, None if the message does not tell."""
+    if message.said is not Said.TASK_FAILED:
+        return None
+    exited = _EXITED.search(message.text)
+    if exited:
+        return ExitStatus(int(exited[1]))
+    reason = message.text.rpartition(": ")[2].replace(" (core dumped)", "")
+    numbers = [n for n in signal.valid_signals() if signal.strsignal(n) == reason]
+    return ExitStatus.from_returncode(-numbers[0]) if numbers else None
 
 
 def _nodes(named: Optional[str]) -> list[Optional[str]]:

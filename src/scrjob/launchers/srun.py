@@ -24,7 +24,7 @@ from scrjob._process import group_exists, kill_group, signal_group
 from scrjob.errors import CommandError, NotInAllocationError, ScrError
 from scrjob.hostlist import compress_hosts, sort_hosts
 from scrjob.launchers import _slurm_steps, _srun_options, _srun_placement
-from scrjob.launchers._srun_messages import parse_line, tells_signal
+from scrjob.launchers._srun_messages import ends_step, parse_line, task_status
 from scrjob.launchers._stderr import StderrTee
 from scrjob.launchers._typed import TypedInput
 from scrjob.launchers.joblauncher import TERM_GRACE_S, JobLauncher
@@ -59,6 +59,7 @@ class SrunStep:
         number: of its step, None until it was seen.
         nodes: where the step runs, None until it was seen.
         messages: what was said so far.
+        is_ending: srun ends the step, or we do.
     """
 
     def __init__(self, job: str, chosen: Sequence[str]) -> None:
@@ -68,6 +69,7 @@ class SrunStep:
         self.number: Optional[str] = None
         self.nodes: Optional[list[str]] = None
         self.messages: list[StepMessage] = []
+        self.is_ending = False
         self.tee: Optional[StderrTee] = None
         self.typed: Optional[TypedInput] = None
         self._process: Any = None
@@ -202,17 +204,17 @@ class SRUN(JobLauncher):
     # -- while it runs ------------------------------------------------------------------------
 
     def exit_status(self, proc: Any) -> Optional[ExitStatus]:
-        """Return srun's exit code; 128+N is signal N unless srun said that the task exited so itself."""
+        """Return how the first task that failed ended, as srun said; else by srun's exit code.
+
+        Where srun ends the other tasks for one that failed, its own code tells how those ended.
+        """
         code = proc.poll()
         if code is None or code < 0:
             return None if code is None else ExitStatus.from_returncode(code)
-        number = code - 128
-        if not 0 < number <= SIGNALS:
+        if not 0 < code - 128 <= SIGNALS:
             return ExitStatus(code)
-        told = [message for message in proc.messages if message.said is Said.TASK_FAILED]
-        if told and not any(tells_signal(message) for message in told):
-            return ExitStatus(code)
-        return ExitStatus(code, number)
+        told = [status for status in map(task_status, list(proc.messages)) if status]
+        return told[0] if told else ExitStatus(code, code - 128)
 
     def messages(self, jobstep: Any) -> list[StepMessage]:
         """Return what srun and slurmstepd said; [] where their messages are not heeded."""
@@ -253,6 +255,7 @@ class SRUN(JobLauncher):
         """
         if jobstep is None or _ended_by_itself(jobstep):
             return
+        jobstep.is_ending = True
         if jobstep.number is None:
             self._find(jobstep)
         name = jobstep.name
@@ -271,6 +274,7 @@ class SRUN(JobLauncher):
         del dead_nodes
         if _ended_by_itself(jobstep):
             return
+        jobstep.is_ending = True
         if jobstep.number is None:
             self._find(jobstep, CANCEL_LIMIT_S)
         self._cancel(jobstep, ABANDONED_S)
@@ -403,8 +407,12 @@ class SRUN(JobLauncher):
             jobstep.nodes = [node for nodes in parts for node in nodes] or None
 
     def _heard(self, step: SrunStep, line: bytes) -> None:
-        if len(step.messages) < MAX_MESSAGES:
-            step.messages += parse_line(line, self.context.clock.now())
+        if len(step.messages) >= MAX_MESSAGES:
+            return
+        step.is_ending = step.is_ending or ends_step(line)
+        said = parse_line(line, self.context.clock.now())
+        # That a step was cancelled is news only if neither srun nor we do it.
+        step.messages += [m for m in said if not (step.is_ending and m.said is Said.CANCELLED)]
 
     def _run(self, argv: Sequence[str], limit_s: float) -> bool:
         """Run a tool; False if it gave no answer in time or failed. scancel fails for an ended step."""
