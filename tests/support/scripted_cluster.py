@@ -15,12 +15,14 @@ from scrjob.formats.dataset import Descriptor, build
 from scrjob.formats.index import Index
 from scrjob.jobenv import JobEnv
 from scrjob.launchers.joblauncher import JobLauncher
-from scrjob.model import Cause, ExitStatus, Said, StepMessage
+from scrjob.model import Cause, ExitStatus, NodeWatch, Said, StepMessage
 from scrjob.nodetests import NodeTests
 from scrjob.remoteexec import RemoteExec, RemoteExecResult
 from scrjob.resmgrs import ResourceManager
 from scrjob.supervisor.signals import SignalWatch
-from scrjob.testing.fakes import FakeClock, FakeRunner
+from scrjob.testing.fakes import FakeClock, FakeRunner, missing, said
+
+SLOW_PING_S, SLOW_COMMAND_S = 1.5, 8.0
 
 
 class Step(NamedTuple):
@@ -69,6 +71,15 @@ class Cluster(ResourceManager):
         self.said: list[StepMessage] = []
         self.memory_kills = dict.fromkeys(nodes, 0)
         self.conditions_read = threading.Event()
+        self.dark: set[str] = set()  # no answer to pings
+        self.slow: set[str] = set()  # answer pings and commands late
+        self.lose_pings = 0  # so many of the next pings, of any node
+        self.unheard: dict[str, str] = {}  # what the manager calls silent
+        self.manager_takes = 0.0
+        self.late = 0.0  # what remote execution takes beyond its deadline
+        self.hostname = "login1"
+        self.abandoned: list[Sequence[str]] = []
+        self.runner = Runner(self)
 
     # the resource manager
     def job_id(self) -> Any:
@@ -80,6 +91,9 @@ class Cluster(ResourceManager):
     def down_nodes(self) -> Any:
         self.answer("down_nodes")
         return dict(self.down)
+
+    def watch_nodes(self) -> Any:
+        return NodeWatch(self.down_nodes(), dict(self.unheard))
 
     def end_time(self) -> int:
         self.answer("end_time")
@@ -110,6 +124,11 @@ class Cluster(ResourceManager):
         """The kernel kills a process on a node."""
         assert self.conditions_read.wait(5), "no counters were read after the launch"
         self.memory_kills[node] += 1
+
+    def power_off(self, node: str) -> None:
+        """It is dead, and nobody has noticed."""
+        self.silent.add(node)
+        self.dark.add(node)
 
     def dataset(self, number: int) -> None:
         """A checkpoint is complete now."""
@@ -153,7 +172,7 @@ class Cluster(ResourceManager):
     # the parts that a job works with
     def jobenv(self, **environ: str) -> JobEnv:
         settings = {"PATH": "/usr/bin:/bin", "USER": "alice", **environ}
-        context = RealContext(settings, FakeRunner(), self.clock, "login1")
+        context = RealContext(settings, self.runner, self.clock, self.hostname)
         env = JobEnv(prefix=str(self.prefix), resmgr=self, launcher=Launcher(self), context=context)
         env.rexec = Exec(self)
         tests = NodeTests()
@@ -162,10 +181,67 @@ class Cluster(ResourceManager):
         return env
 
 
+class Runner(FakeRunner):
+    """fping on the scripted cluster; what is asked beside the loop takes its time on the fake clock."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(self._say)
+        self._cluster = cluster
+        self._beside: list[tuple[float, Callable[[], None]]] = []
+        self.pinged: list[list[str]] = []
+
+    def beside(self, function: Callable[[], None], name: str) -> None:
+        takes = self._takes(name)
+        if takes:
+            self._beside.append((self._cluster.clock.monotonic() + takes, function))
+        else:
+            function()
+
+    def go_on(self, *, end: bool) -> None:
+        """Answer what is due, at the end all that is out."""
+        now = self._cluster.clock.monotonic()
+        due = [entry for entry in self._beside if end or entry[0] <= now]
+        self._beside = [entry for entry in self._beside if entry not in due]
+        for _, function in due:
+            function()
+
+    def _takes(self, name: str) -> float:
+        cluster = self._cluster
+        silent = bool(cluster.silent)
+        return {
+            "heartbeat: pings": 1.0 if cluster.dark or cluster.slow else 0.02,
+            "doubted nodes: pings": 3.0 if cluster.dark else 2.1 if cluster.slow else 0.6,
+            "doubted nodes: command": cluster.late + (3.0 if silent or cluster.slow else 0.3),
+            "heartbeat: command": 15.0 if silent else SLOW_COMMAND_S if cluster.slow else 0.3,
+            "nodes, asked of the manager": cluster.manager_takes,
+            "end of the allocation": cluster.manager_takes,
+        }.get(name, 0.0)
+
+    def _say(self, argv: Sequence[str]) -> Any:
+        nodes = [f"n{i}" for i in range(1, len(self._cluster.nodes) + 1)]
+        if "-c" in argv and "getaddrinfo" in argv[-1]:
+            return said(argv, "".join(f"{node} 10.0.0.{node[1:]}\n" for node in nodes))
+        if argv[0] != "fping":
+            return missing(argv)
+        wait_s = float(argv[argv.index("-t") + 1]) / 1000
+        lines = []
+        targets = argv[argv.index("--") + 1 :]
+        self.pinged.append([f"n{target.rpartition('.')[2]}" for target in targets])
+        for target, node in zip(targets, self.pinged[-1]):
+            late = node in self._cluster.slow and wait_s < SLOW_PING_S
+            lost = self._cluster.lose_pings > 0 and wait_s <= 1
+            self._cluster.lose_pings -= lost
+            lines.append(
+                f"{target} : {'-' if late or lost or node in self._cluster.dark else '0.1'}"
+            )
+        return said(argv, stderr="\n".join(lines))
+
+
 class Exec(RemoteExec):
     """All commands succeed with what ``echo`` would say; silent nodes do not answer."""
 
     name = "scripted"
+    knows_its_nodes = True
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__()
@@ -179,8 +255,9 @@ class Exec(RemoteExec):
         self._cluster.answer("rexec")
         result = RemoteExecResult(argv, nodes)
         for node in nodes:
-            if node in self._cluster.silent:
-                result.set_failure(node, "no answer within 15 s")
+            late = node in self._cluster.slow and self.timeout_s < SLOW_COMMAND_S
+            if late or node in self._cluster.silent:
+                result.set_failure(node, f"no answer within {self.timeout_s:g} s")
             else:
                 result.append_stdout(node, self._says(node, argv))
                 result.set_rc(node, 0)
@@ -229,12 +306,18 @@ class Launcher(JobLauncher):
                 proc.code = proc.step.code
             if proc.step.ends_on_halt and self._cluster.halt_reason():
                 proc.code = 0
+            self._cluster.runner.go_on(end=proc.code is not None)
         return (proc.code is not None, None if proc.code is None else proc.code == 0)
 
     def kill_run(self, jobstep: Any = None) -> None:
         self._cluster.kills += 1
         if jobstep.code is None:
             jobstep.code = -int(signal.SIGKILL)
+        self._cluster.runner.go_on(end=True)
+
+    def abandon_run(self, jobstep: Any, dead_nodes: Any) -> None:
+        self._cluster.abandoned.append(list(dead_nodes))
+        super().abandon_run(jobstep, dead_nodes)
 
     def exit_status(self, proc: Any) -> Optional[ExitStatus]:
         return None if proc.code is None else ExitStatus.from_returncode(proc.code)

@@ -170,7 +170,7 @@ class Heartbeat:
         except (ScrError, OSError) as error:
             self._failed(Kind.PING, error)
             return
-        if found is None or found[0].began < self._began:
+        if found is None:
             return
         asked, answers = found
         self._failures[Kind.PING] = 0
@@ -279,8 +279,9 @@ class Heartbeat:
         others = [node for node in [*self._up, *self._spares(nodes)] if node not in nodes]
         controls = [node for node in dict.fromkeys(others) if _short(node) != self._own][:CONTROLS]
         everybody = [*nodes, *controls]
-        asked = _Asked(now, ECHO_S + ECHO_NODE_S * len(everybody), nodes, controls)
-        self._echo.ask(lambda: (asked, self._run_echo(everybody, asked.limit_s)))
+        limit_s = ECHO_S + float(int(ECHO_NODE_S * len(everybody)))
+        asked = _Asked(now, limit_s, nodes, controls)
+        self._echo.ask(lambda: (asked, self._run_echo(everybody, limit_s)))
 
     def _take_echo(self, used: Callable[[], Sequence[str]]) -> None:
         try:

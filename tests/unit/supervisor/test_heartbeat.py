@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The heartbeat alone: what an answer clears, which answers come too late, what is asked how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from scripted_cluster import Cluster
+from scrjob.supervisor.heartbeat import Heartbeat, Pace
+from scrjob.supervisor.suspicion import Suspicion
+
+NODES = ["n1", "n2", "n3", "n4", "n5"]
+USED = NODES[:4]
+
+
+class Beats:
+    """A heartbeat on a scripted cluster."""
+
+    def __init__(self, tmp_path: Path, *kinds: str, echo_s: float = 30.0) -> None:
+        self.cluster = Cluster(tmp_path, NODES, [])
+        self.cluster.heartbeats = kinds
+        self.told: list[str] = []
+        self.suspicion = Suspicion()
+        self.jobenv = self.cluster.jobenv()
+        self.heartbeat = Heartbeat(self.jobenv, Pace(1.0, echo_s, 3.0), self.told.append)
+        self.heartbeat.begin(self.suspicion, NODES)
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(round(10 * seconds)):
+            self.heartbeat.tend(lambda: USED)
+            self.cluster.clock.advance(0.1)
+            self.cluster.runner.go_on(end=False)
+
+    def suspects(self) -> list[str]:
+        return self.suspicion.suspects(self.cluster.clock.monotonic())
+
+    def condemned(self) -> list[str]:
+        clock = self.cluster.clock
+        return [bad.node for bad in self.suspicion.condemned(clock.monotonic(), clock.now())]
+
+
+def test_a_command_that_ran_clears_one_that_did_not(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "echo")
+    beats.cluster.silent.add("n2")
+    beats.wait(46)
+    assert beats.suspects() == ["n2"]
+    beats.cluster.silent.clear()
+    beats.wait(12)
+    assert beats.suspects() == []
+    assert beats.condemned() == []
+
+
+def test_answers_about_the_last_step_say_nothing_about_this_one(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "ping", "echo", echo_s=10.0)
+    beats.wait(5)
+    beats.cluster.power_off("n2")
+    beats.wait(6)
+    assert beats.condemned() == ["n2"]
+    beats.suspicion = Suspicion()
+    beats.heartbeat.begin(beats.suspicion, NODES)
+    beats.cluster.dark.clear()
+    beats.wait(4)
+    beats.cluster.silent.clear()
+    beats.wait(4)
+    assert beats.suspects() == []
+
+
+def test_a_round_of_pings_to_many_nodes_takes_its_time(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "ping")
+    many = [f"n{i}" for i in range(1, 10_001)]
+    beats.cluster.nodes = many
+    beats.heartbeat.begin(beats.suspicion, many)
+    for _ in range(110):
+        beats.heartbeat.tend(lambda: many)
+        beats.cluster.clock.advance(0.1)
+        beats.cluster.runner.go_on(end=False)
+    assert len(beats.cluster.runner.pinged) == 3
+
+
+def test_controls_are_asked_with_a_doubted_node(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "ping", "echo")
+    beats.wait(3)
+    beats.cluster.power_off("n2")
+    beats.wait(4.5)
+    asked = [call for call in beats.cluster.runner.pinged if call[0] == "n2"]
+    assert asked == [["n2", "n1", "n3", "n4"]]
+
+
+def test_addresses_are_looked_up_once(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "ping")
+    beats.wait(20)
+    looked_up = [call for call in beats.cluster.runner.calls if call[0] != "fping"]
+    assert len(looked_up) == 1
+    assert len(beats.cluster.runner.pinged) > 10
+
+
+def test_a_name_without_an_address_is_looked_up_again_in_the_next_run(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "ping")
+    strange = [*NODES, "x1"]
+
+    def used() -> Sequence[str]:
+        return strange
+
+    for _ in range(2):
+        beats.heartbeat.begin(beats.suspicion, strange)
+        for _ in range(30):
+            beats.heartbeat.tend(used)
+            beats.cluster.clock.advance(0.1)
+            beats.cluster.runner.go_on(end=False)
+    runner: Any = beats.cluster.runner
+    looked_up = [o["stdin"] for c, o in zip(runner.calls, runner.options) if c[0] != "fping"]
+    assert looked_up == [b"n1\nn2\nn3\nn4\nn5\nx1", b"x1"]
+    assert beats.suspects() == []
+
+
+def test_settling_waits_for_nothing_when_nothing_is_out(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "ping", "echo")
+    beats.heartbeat.settle(60.0)
