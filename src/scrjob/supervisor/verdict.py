@@ -145,8 +145,8 @@ def _findings(
         found[Cause.LAUNCH] = [end.launch_error] if end.launch_error else []
         for cause, lines in told.items():
             found[cause] = [*found.get(cause, []), *lines]
-    if found.get(Cause.PREEMPTED):  # for which the manager brings the end forward
-        found[Cause.PREEMPTED] += found.pop(Cause.TIME_LIMIT)
+    if end.ending is not None and found.get(end.ending[0]) and Cause.TIME_LIMIT not in ending:
+        found[end.ending[0]] += found.pop(Cause.TIME_LIMIT)  # it has moved the end, too
     return {cause: lines for cause, lines in found.items() if lines}
 
 

@@ -129,6 +129,10 @@ C143 = ExitStatus(143)
         (StepEnd(C143), Cause.APPLICATION, None),
         (StepEnd(SEVEN, seconds_left=-18), Cause.APPLICATION, None),
         (StepEnd(KILLED, forced=True, hang="no progress", seconds_left=-1), Cause.HANG, None),
+        # whatever ends an allocation moves its known end
+        (StepEnd(C143, seconds_left=0, ending=BY_USER), Cause.CANCELLED, BY_USER),
+        (StepEnd(KILLED, forced=True, time_up=True, ending=BY_USER), Cause.CANCELLED, BY_USER),
+        (StepEnd(C143, seconds_left=0, ending=NODE_LOST), Cause.NODE_DOWN, NODE_LOST),
         # nodes
         (StepEnd(C143, messages=[NODE_FAILED, STEP_CANCELLED], down=[DEAD]), Cause.NODE_DOWN, None),
         (StepEnd(SEVEN, messages=[NODE_FAILED, TASK_EXIT]), Cause.APPLICATION, None),
