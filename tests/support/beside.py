@@ -8,6 +8,7 @@ failures, times and totals are in the one summary, and a failure in either fails
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,9 @@ class _First:
     def pytest_sessionstart(self) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the session
         self._reports = tempfile.NamedTemporaryFile()  # noqa: SIM115
-        argv = [sys.executable, "-m", "pytest", "-m", self._marker]
+        # It ends with us, however we end.
+        argv = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        argv += [sys.executable, "-m", "pytest", "-m", self._marker]
         argv += ["--reports-to", self._reports.name, *self._config.args]
         seed = self._config.getoption("randomly_seed", None)
         argv += [f"--randomly-seed={seed}"] if isinstance(seed, int) else []
@@ -91,8 +94,8 @@ class _First:
             )
             if report.when == "setup":
                 hook.pytest_runtest_logstart(nodeid=report.nodeid, location=report.location)
-                taken += 1
             hook.pytest_runtest_logreport(report=report)
+            taken += report.when == "teardown"
         # 0: all passed, 1: some did not, 5: there were none.
         if code not in (0, 1, 5) or taken != self._elsewhere:
             self._said.seek(0)

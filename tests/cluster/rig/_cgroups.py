@@ -32,8 +32,9 @@ def make(name: str) -> dict[str, str]:
                 for level in (base, directory):
                     _write(os.path.join(level, "cgroup.subtree_control"), f"+{controller}")
         except OSError:
-            continue
-        found[controller] = directory
+            remove({controller: directory})
+        else:
+            found[controller] = directory
     return found
 
 
@@ -80,7 +81,11 @@ def limit_cpu(directory: str, share: Optional[float]) -> None:
 
 
 def _base(controller: str) -> Optional[str]:
-    """Return our own group's directory in the tree of a controller."""
+    """Return the directory in the tree of a controller that ours can be made in.
+
+    Version 1: that of our own group. Version 2: the top, because other groups that hold processes,
+    such as our own, cannot hold groups with controllers.
+    """
     own = {}
     with open("/proc/self/cgroup", encoding="utf-8") as source:
         for line in source:
@@ -89,15 +94,25 @@ def _base(controller: str) -> Optional[str]:
     with open("/proc/self/mountinfo", encoding="utf-8") as source:
         for line in source:
             before, _, after = line.partition(" - ")
-            root, place = before.split()[3:5]
+            device, root, place = before.split()[2:5]
             kind, _, options = after.split()[:3]
+            if not kind.startswith("cgroup") or device != _device(place):
+                continue  # the latter: another file system is mounted over it
             if kind == "cgroup" and controller in options.split(","):
                 return os.path.normpath(
                     f"{place}/{os.path.relpath(own.get(controller, root), root)}"
                 )
             if kind == "cgroup2" and controller in _read(f"{place}/cgroup.controllers").split():
-                return os.path.normpath(f"{place}/{os.path.relpath(own.get('', root), root)}")
+                return place
     return None
+
+
+def _device(path: str) -> str:
+    try:
+        number = os.stat(path).st_dev
+    except OSError:
+        return ""
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def _unified(directory: str) -> bool:

@@ -213,7 +213,16 @@ class Commands(BaseRig):
             return False
 
     def _wait_ready(self) -> None:
-        self.wait_state(self.plan.names, "idle", UP_LIMIT_S)
+        def ready() -> bool:
+            # Who asks a controller that could not start waits for long.
+            if not self.exec(LOGIN, ["pgrep", "-x", "slurmctld"]).stdout:
+                raise RigError("slurmctld did not start")
+            try:
+                return set(self.states().values()) == {"idle"}
+            except RigError:
+                return False
+
+        self.wait_for(ready, "idle nodes", UP_LIMIT_S)
 
 
 def _salloc(nodes: int) -> list[str]:

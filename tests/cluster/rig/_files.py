@@ -48,7 +48,7 @@ _SLURM: Mapping[str, str] = {
 
 _PARTITIONS = """\
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
-PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=5
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=20 PreemptMode=OFF
 """
 
@@ -115,9 +115,8 @@ def write_all(plan: Plan, path: str) -> None:
     ]
     _write(plan, "slurm/slurm.conf", "".join(lines))
     _write(plan, "slurm/mpi.conf", _MPI)
-    _write(
-        plan, "slurm/cgroup.conf", "CgroupAutomount=no\nConstrainCores=no\nConstrainRAMSpace=no\n"
-    )
+    # Nothing here needs Slurm's control groups; this one takes none, and starts with any version of them.
+    _write(plan, "slurm/cgroup.conf", "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
     with open(plan.file("munge", "key"), "wb", opener=_secret) as out:
         out.write(os.urandom(128))
     for name in ("host_key", "user_key"):

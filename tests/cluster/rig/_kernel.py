@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from typing import Callable, Iterable, Optional
+from typing import Callable, Iterable
 
 NEW_MOUNT = 0x00020000
 NEW_UTS = 0x04000000
@@ -21,7 +21,6 @@ MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 
-_PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,11 +32,6 @@ def _check(result: int, what: str) -> None:
 
 def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
-
-
-def die_with_parent() -> None:
-    """Get SIGKILL when the thread that forked us ends."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -87,12 +81,10 @@ def fork(child: Callable[[], None]) -> int:
     os._exit(0)
 
 
-def reap_for_ever(stop: Optional[Callable[[], bool]] = None) -> None:
+def reap_for_ever() -> None:
     """Be a good init process."""
-    while stop is None or not stop():
+    while True:
         try:
             os.wait()
         except ChildProcessError:
             signal.pause()
-        except InterruptedError:
-            continue
