@@ -22,7 +22,7 @@ from scrjob.resmgrs import ResourceManager
 from scrjob.supervisor.signals import SignalWatch
 from scrjob.testing.fakes import FakeClock, FakeRunner, missing, said
 
-SLOW_PING_S, SLOW_COMMAND_S = 1.5, 8.0
+SLOW_PING_S, SLOW_COMMAND_S = 1.5, 6.0
 
 
 class Step(NamedTuple):
@@ -209,10 +209,10 @@ class Runner(FakeRunner):
         cluster = self._cluster
         silent = bool(cluster.silent)
         return {
-            "heartbeat: pings": 1.0 if cluster.dark or cluster.slow else 0.02,
+            "heartbeat: pings": 0.5 if cluster.dark or cluster.slow else 0.02,
             "doubted nodes: pings": 3.0 if cluster.dark else 2.1 if cluster.slow else 0.6,
             "doubted nodes: command": cluster.late + (3.0 if silent or cluster.slow else 0.3),
-            "heartbeat: command": 15.0 if silent else SLOW_COMMAND_S if cluster.slow else 0.3,
+            "heartbeat: command": 8.0 if silent else SLOW_COMMAND_S if cluster.slow else 0.3,
             "nodes, asked of the manager": cluster.manager_takes,
             "end of the allocation": cluster.manager_takes,
         }.get(name, 0.0)

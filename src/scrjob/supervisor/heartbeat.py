@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-QUICK = Patience(tries=1, gap_ms=100, wait_ms=1000)
+QUICK = Patience(tries=1, gap_ms=100, wait_ms=500)
 DOUBT_TRIES = 5
 DOUBT_GAP_MS = 150
 PINGS_A_SECOND = 2000  # on average, for the sake of this host; more nodes are asked less often
@@ -34,7 +34,7 @@ CONTROLS = (
     3  # nodes that are asked with the doubted ones, to know that their answers could be heard
 )
 ALONE_S = 5.0  # a doubted node that has answered is not doubted again before
-ECHO_S = 15.0  # for a command by remote execution on few nodes ...
+ECHO_S = 8.0  # for a command by remote execution on few nodes ...
 ECHO_NODE_S = 0.005  # ... and for each of many, side by side
 ECHOES_A_SECOND = 100  # on average; more nodes run the command less often
 LATE_S = 1.0  # that remote execution may take beyond its deadline before it is not waited for

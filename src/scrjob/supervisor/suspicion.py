@@ -48,7 +48,7 @@ RULES = {
     Kind.SAID: Rule(),
     Kind.PING: Rule(again_s=3.0, clears=(Kind.PING,)),
     # As long as a service on a node may take to be started anew.
-    Kind.ECHO: Rule(again_s=10.0, clears=(Kind.PING, Kind.ECHO, Kind.SAID, Kind.SILENT)),
+    Kind.ECHO: Rule(again_s=20.0, clears=(Kind.PING, Kind.ECHO, Kind.SAID, Kind.SILENT)),
 }
 
 

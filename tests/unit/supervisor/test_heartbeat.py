@@ -46,7 +46,7 @@ def test_a_command_that_ran_clears_one_that_did_not(tmp_path: Path) -> None:
     beats.wait(46)
     assert beats.suspects() == ["n2"]
     beats.cluster.silent.clear()
-    beats.wait(12)
+    beats.wait(14)
     assert beats.suspects() == []
     assert beats.condemned() == []
 
