@@ -99,6 +99,10 @@ class JobEnv:
         """Return the directory of SCR's files in the prefix."""
         return os.path.join(self.prefix, ".scr")
 
+    def dir_job(self) -> str:
+        """Return the directory of the job's own state in the prefix."""
+        return os.path.join(self.dir_scr(), f"scrjob.{self.job_id()}")
+
     def dir_dset(self, d: Union[int, str]) -> str:
         """Return the hidden directory of dataset ``d`` in the prefix."""
         return os.path.join(self.dir_scr(), f"scr.dataset.{d}")
@@ -178,9 +182,11 @@ def _make_launcher(env: JobEnv) -> Any:
 
 
 def _make_rexec(env: JobEnv) -> Any:
-    from scrjob.remoteexec.auto import choose_remote_exec  # noqa: PLC0415 - made when used
+    from scrjob.remoteexec.auto import choose_remote_exec, remembered  # noqa: PLC0415 - made when used
 
-    return choose_remote_exec(env.context, env.resmgr.remote_exec, env.param.get("SCR_REMOTE_EXEC"))
+    offered = env.resmgr.remote_exec
+    proved = remembered(env.dir_job()) if len(offered) > 1 else None
+    return choose_remote_exec(env.context, offered, env.param.get("SCR_REMOTE_EXEC"), proved)
 
 
 def _make_nodetests(env: JobEnv) -> Any:

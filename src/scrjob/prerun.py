@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Optional
 
 from scrjob.errors import ConfigError
 from scrjob.formats import halt
+from scrjob.remoteexec.auto import remember
+from scrjob.remoteexec.trial import settle
 from scrjob.supervisor.state import (
     begin_start,
     known_start,
@@ -53,11 +55,13 @@ def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> No
     known, restarts = known_start(jobenv), jobenv.resmgr.restart_count()
     # A shell that was started beside the job may lack the count: fewer restarts are no new start.
     if known is None or restarts > known:
+        settle(jobenv)
         refuse_other_supervisors(jobenv, own=True)
         put_aside(jobenv)
         forget_former_job(jobenv)
         # Last: a prerun that was killed before this point does its work again.
         begin_start(jobenv, restarts)
+        remember(jobenv.dir_job(), jobenv.rexec.name)
     if verbose:
         logger.info("prerun done for job %s in %s", jobenv.job_id(), jobenv.dir_prefix())
 

@@ -173,6 +173,10 @@ class JobEnvironment(Protocol):
         """Return ``<prefix>/.scr``."""
         ...
 
+    def dir_job(self) -> str:
+        """Return ``<prefix>/.scr/scrjob.<jobid>``."""
+        ...
+
     def dir_dset(self, d: Any) -> str:
         """Return ``<prefix>/.scr/scr.dataset.<d>``."""
         ...

@@ -63,7 +63,10 @@ class Call:
         try:
             process = context.runner.pipe(self.argv, env=environ)
         except CommandError as error:
-            self.problem = error
+            why = str(error).rpartition(": ")[
+                2
+            ]  # the whole argument list is too long for a message
+            self.problem = CommandError(self.argv[:1], why=f"cannot be started: {why}")
             return False
         for stream, said in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
             selector.register(stream, selectors.EVENT_READ, (self, said))

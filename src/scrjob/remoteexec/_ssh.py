@@ -75,9 +75,7 @@ def fanout(jobenv: JobEnvironment) -> int:
     Raises:
         ConfigError: SCR_SSH_FANOUT is no positive number.
     """
-    setting = jobenv.param.get("SCR_SSH_FANOUT") or str(
-        DEFAULT_FANOUT
-    )
+    setting = jobenv.param.get("SCR_SSH_FANOUT") or str(DEFAULT_FANOUT)
     if not setting.isdecimal() or int(setting) < 1:
         raise ConfigError(f"SCR_SSH_FANOUT={setting}: must be a number of nodes, at least 1")
     return int(setting)

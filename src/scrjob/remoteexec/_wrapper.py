@@ -33,7 +33,6 @@ LINE_CHARS = (
     900  # slurmstepd sends at most 1024 bytes at once; whole base64 groups, so a multiple of 4
 )
 
-# Without single quotes, line breaks and exclamation marks, so that even csh takes it in single quotes.
 # Descriptors: 3 and 4 are the transport's streams; the pipeline inside turns the command's two streams (6
 # is its stdout) to base64, and hands its exit code up on 5. `timeout` leads a process group: what the command
 # left in it is killed. An exit code of 137 after so many seconds is the deadline's own KILL.
@@ -52,7 +51,7 @@ SCRIPT = (
     f"echo {END} $c; echo {END} $c >&4"
 )
 
-DECODE = 'eval "$(printf %b "$0")"; '
+DECODE = 'eval "$(printf %b "$0")"'
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 """What a login on the node would not know by itself: Python, scrjob and the user's tools are found by it."""
 
@@ -74,20 +73,23 @@ def node_argv(argv: Sequence[str], limit_s: float) -> list[str]:
 def node_text(argv: Sequence[str], limit_s: float, environ: Mapping[str, str], cwd: str) -> str:
     """Return the text that runs ``argv`` on a node, for transports that hand it to the user's login shell.
 
-    That may be any shell: besides plain characters the text has only single quotes and, inside them, what
-    every shell leaves alone there. The command gets ``environ`` and begins in ``cwd`` if there is such a
-    directory.
+    That may be any shell, and inside single quotes csh minds line breaks and exclamation marks, fish
+    backslashed quotes: so nearly all of it is written in octal. The command gets ``environ`` and begins in
+    ``cwd`` if there is such a directory.
     """
     words = [str(whole_seconds(limit_s)), *argv]
-    setting = " ".join(f"{name}={shlex.quote(value)}" for name, value in environ.items())
-    steps = [f"cd {shlex.quote(cwd)} 2>/dev/null", f"set -- {shlex.join(words)}"]
-    if setting:
-        steps.insert(1, f"export {setting}")
+    setting = "".join(f" {name}={shlex.quote(value)}" for name, value in environ.items())
+    lines = [
+        f"cd {shlex.quote(cwd)} 2>/dev/null",
+        f"export{setting}" if setting else ":",
+        f"set -- {shlex.join(words)}",
+        SCRIPT,
+    ]
     encoded = "".join(
         chr(byte) if byte in _PLAIN else f"\\0{byte:03o}"
-        for byte in "; ".join(steps).encode("utf-8", "surrogateescape")
+        for byte in "\n".join(lines).encode("utf-8", "surrogateescape")
     )
-    return f"exec sh -c '{DECODE}{SCRIPT}' '{encoded}'"
+    return f"exec sh -c '{DECODE}' '{encoded}'"
 
 
 def passed_environ(environ: Mapping[str, str]) -> dict[str, str]:

@@ -43,7 +43,7 @@ DONE = "done"
 
 def state_dir(jobenv: JobEnvironment) -> str:
     """Return the directory of the job's state in the prefix."""
-    return os.path.join(jobenv.dir_scr(), f"scrjob.{jobenv.job_id()}")
+    return jobenv.dir_job()
 
 
 def known_start(jobenv: JobEnvironment) -> Optional[int]:

@@ -150,9 +150,11 @@ class FakeRunner:
 
     def pipe(self, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> Any:
         """Return a process that has said all and ended, as the script says; at most 64 KiB a stream."""
-        process = self.start(argv, env=env)
+        self._note(argv, env=env)
         answer = self._script(argv)
-        assert isinstance(answer, CommandResult)
+        if isinstance(answer, BaseException):
+            raise answer
+        process = FakeProcess(argv, answer.returncode)
         vars(process).update(stdout=_said_all(answer.stdout), stderr=_said_all(answer.stderr))
         return process
 
@@ -298,6 +300,10 @@ class FakeJobEnv:
     def dir_scr(self) -> str:
         """Return ``<prefix>/.scr``."""
         return f"{self.prefix}/.scr"
+
+    def dir_job(self) -> str:
+        """Return ``<prefix>/.scr/scrjob.42``."""
+        return f"{self.dir_scr()}/scrjob.{self.job_id()}"
 
     def dir_dset(self, d: object) -> str:
         """Return ``<prefix>/.scr/scr.dataset.<d>``."""

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Steps as a way to run commands: calls, answers, and what is done about refusals."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+import pytest
+
+from scrjob._process import CommandResult
+from scrjob.errors import CommandError, CommandTimeoutError, UsageError
+from scrjob.remoteexec import RemoteExecResult
+from scrjob.remoteexec.srun import (
+    Srun,
+    ask_tree_width,
+    build_srun,
+    error_about,
+    no_step,
+    parse_answers,
+    parse_errors,
+    step_environ,
+)
+from scrjob.testing.fakes import FakeJobEnv, FakeRunner, fake_context, missing, said
+
+REFUSED = (
+    "srun: error: Unable to create step for job 7: Requested node configuration is not available\n"
+)
+NO_CONTROLLER = (
+    "srun: error: Unable to confirm allocation for job 7: Unable to contact slurm controller\n"
+)
+ENVIRON = {"SLURM_JOB_ID": "7", "PATH": "/bin"}
+
+
+def spoken(task: int, text: str, *first: str, end: str = "0") -> str:
+    """Return what a task says on one stream."""
+    body = base64.b64encode(text.encode()).decode()
+    lines = [*first, body, f"scrjob:end {end}"]
+    return "".join(f"{task:2}: {line}\n" for line in lines)
+
+
+def step(nodes: Sequence[str], *, silent: Sequence[str] = (), text: str = "") -> CommandResult:
+    """Return what srun says of a step on ``nodes``."""
+    out = err = "srun: launching StepId=7.0 on host n1, 1 tasks: 0\n"
+    for task, node in enumerate(nodes):
+        if node not in silent:
+            out += spoken(task, text or f"I am {node}", f"scrjob:begin {node}")
+            err += spoken(task, "", "scrjob:begin")
+    return said(["srun"], out, stderr=err)
+
+
+def asked(argv: Sequence[str]) -> list[str]:
+    (names,) = [word[len("--nodelist=") :] for word in argv if word.startswith("--nodelist=")]
+    return names.split(",")
+
+
+def ask(
+    script: Callable[[Sequence[str]], Any],
+    nodes: Sequence[str],
+    *,
+    timeout_s: float = 5.0,
+    environ: Mapping[str, str] = ENVIRON,
+) -> tuple[RemoteExecResult, FakeRunner]:
+    runner = FakeRunner(script)
+    rexec = Srun().bounded(timeout_s)
+    job = FakeJobEnv(context=fake_context(environ, runner=runner))
+    return rexec.rexec(["echo", "x"], nodes, job), runner
+
+
+def codes(result: RemoteExecResult) -> list[Optional[int]]:
+    return [result.rc(node) for node in result.nodes()]
+
+
+def test_a_step_takes_nothing_and_lasts_for_all() -> None:
+    argv = build_srun(["n1", "n2"], ["echo", "a b"], 5.0)
+    assert argv[:19] == [
+        *("srun", "--verbose", "--job-name=scrjob-exec"),
+        *("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--nodelist=n1,n2", "--immediate=3"),
+        *("--overlap", "--mem=0", "--gres=none", "--mpi=none", "--cpu-bind=none"),
+        *("--input=none", "--label", "--no-kill", "--kill-on-bad-exit=0", "--wait=0"),
+        "--export=ALL",
+    ]
+    assert argv[19:21] == ["sh", "-c"]
+    assert argv[22:] == ["scrjob", "5", "echo", "a b"]
+
+
+def test_options_of_the_users_own_steps_do_not_reach_ours() -> None:
+    environ = {
+        **ENVIRON,
+        "SLURM_CONF": "/etc/slurm.conf",
+        "SLURM_NTASKS": "8",
+        "SLURM_EXCLUSIVE": "1",
+        "SRUN_CPUS_PER_TASK": "4",
+        "SCR_PREFIX": "/p",
+    }
+    wanted = {**ENVIRON, "SLURM_CONF": "/etc/slurm.conf", "SCR_PREFIX": "/p"}
+    assert step_environ(environ) == wanted
+    _, runner = ask(lambda argv: step(asked(argv)), ["n1"], environ=environ)
+    assert runner.options[0]["env"] == wanted
+
+
+def test_each_node_says_itself_where_a_task_ran() -> None:
+    lines = step(["n2", "n1"])
+    answers = parse_answers(lines.stdout.splitlines(), lines.stderr.splitlines())
+    assert set(answers) == {"n1", "n2"}
+    assert answers["n2"][0][0] == "scrjob:begin n2"
+
+
+def test_a_task_on_another_node_than_asked_is_no_answer() -> None:
+    """Lesson A2: the command runs on the node, or the result says that it did not."""
+    result, _ = ask(lambda _: step(["login1"]), ["n1"])
+    assert codes(result) == [None]
+
+
+def test_srun_names_the_node_in_its_errors() -> None:
+    errors = parse_errors(
+        [
+            "srun: launching StepId=1.1 on host n1, 1 tasks: 0",
+            "srun: error: Task launch for StepId=1.1 failed on node n12: Communication failure",
+            "srun: error: n1: task 0: Killed",
+        ]
+    )
+    assert error_about("n1", errors) == "n1: task 0: Killed"
+    assert error_about("n12", errors).startswith("Task launch for StepId=1.1 failed on node n12")
+    assert error_about("n3", errors) == errors[0]
+    assert error_about("n3", []) == ""
+
+
+def test_all_nodes_answer_in_one_step() -> None:
+    result, runner = ask(lambda argv: step(asked(argv)), ["n2", "n1"])
+    assert [(result.rc(n), result.stdout(n)) for n in ("n2", "n1")] == [
+        (0, "I am n2"),
+        (0, "I am n1"),
+    ]
+    assert len(runner.calls) == 1
+
+
+def test_nodes_of_a_refused_step_are_asked_one_by_one() -> None:
+    def script(argv: Sequence[str]) -> CommandResult:
+        nodes = asked(argv)
+        return said(argv, stderr=REFUSED, returncode=1) if "n2" in nodes else step(nodes)
+
+    result, runner = ask(script, ["n1", "n2", "n3"])
+    assert codes(result) == [0, None, 0]
+    assert "Requested node configuration is not available" in (result.failure("n2") or "")
+    assert [asked(call) for call in runner.calls] == [
+        ["n1", "n2", "n3"],
+        ["n1"],
+        ["n2"],
+        ["n3"],
+    ]
+
+
+def test_who_did_not_begin_in_a_broken_step_gets_another_one() -> None:
+    def script(argv: Sequence[str]) -> CommandResult:
+        nodes = asked(argv)
+        return step(nodes, silent=["n2"] if len(nodes) > 1 else [])
+
+    result, runner = ask(script, ["n1", "n2"])
+    assert codes(result) == [0, 0]
+    assert [asked(call) for call in runner.calls] == [["n1", "n2"], ["n2"]]
+
+
+def test_one_refused_node_alone_is_a_result() -> None:
+    result, runner = ask(lambda argv: said(argv, stderr=REFUSED, returncode=1), ["n1"])
+    assert codes(result) == [None]
+    assert len(runner.calls) == 1
+
+
+def test_without_the_controller_no_node_is_blamed_nor_asked_again() -> None:
+    calls = []
+
+    def script(argv: Sequence[str]) -> CommandResult:
+        calls.append(argv)
+        return said(argv, stderr=NO_CONTROLLER, returncode=1)
+
+    with pytest.raises(CommandError, match="Unable to contact slurm controller"):
+        ask(script, ["n1", "n2"])
+    assert len(calls) == 1
+
+
+def test_a_step_that_never_came_is_no_word_on_a_node() -> None:
+    problem = no_step(None, [], 2.0)
+    assert isinstance(problem, CommandTimeoutError)
+    assert "Slurm made no step within 2 s" in str(problem)
+
+
+def test_without_srun_nothing_is_known() -> None:
+    with pytest.raises(CommandError, match="srun: cannot be started: No such file"):
+        ask(missing, ["n1"])
+
+
+def test_before_a_long_command_a_short_one_finds_out_who_is_there() -> None:
+    """srun ends all of a step when it gives up a dead node, and only then has waited for it."""
+
+    def script(argv: Sequence[str]) -> CommandResult:
+        nodes = asked(argv)
+        return step(nodes, silent=["n2"]) if nodes != ["n2"] else said(argv, returncode=1)
+
+    result, runner = ask(script, ["n1", "n2"], timeout_s=20.0)
+    assert codes(result) == [0, None]
+    assert [(asked(call), call[-1]) for call in runner.calls] == [
+        (["n1", "n2"], "true"),
+        (["n2"], "true"),
+        (["n1"], "x"),
+    ]
+
+
+def test_a_node_that_cannot_run_even_true_is_there_all_the_same() -> None:
+    result, _ = ask(lambda argv: step(asked(argv)), ["n1"], timeout_s=20.0)
+    assert codes(result) == [0]
+
+
+def test_a_controller_that_is_restarted_is_waited_for_before_a_long_command() -> None:
+    answers = [said(["srun"], stderr=NO_CONTROLLER, returncode=1)] * 3
+
+    def script(argv: Sequence[str]) -> CommandResult:
+        return answers.pop() if answers else step(asked(argv))
+
+    result, _ = ask(script, ["n1"], timeout_s=40.0)
+    assert codes(result) == [0]
+
+
+def test_no_step_has_more_nodes_than_srun_starts_by_itself() -> None:
+    nodes = [f"n{number}" for number in range(45)]
+
+    def script(argv: Sequence[str]) -> CommandResult:
+        if argv[0] == "scontrol":
+            return said(argv, "TopologyPlugin = none\nTreeWidth               = 20\n")
+        return step(asked(argv))
+
+    result, runner = ask(script, nodes)
+    assert codes(result) == [0] * 45
+    assert [len(asked(call)) for call in runner.calls if call[0] == "srun"] == [20, 20, 5]
+    assert sum(call[0] == "scontrol" for call in runner.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [said(["scontrol"], "nothing"), said(["scontrol"], returncode=1)]
+)
+def test_an_unknown_tree_is_taken_for_the_smallest_usual_one(answer: CommandResult) -> None:
+    assert ask_tree_width(fake_context(runner=FakeRunner(lambda _: answer))) == 16
+
+
+def test_names_that_srun_would_take_for_a_list_or_a_file_are_not_given_to_it() -> None:
+    strange = ["n[1-2]", "n1,n2", "/n1", "n 1", ""]
+    result, runner = ask(lambda argv: step(asked(argv)), [*strange, "n@1"])
+    assert codes(result) == [None] * 5 + [0]
+    assert re.search("cannot be a node of Slurm", result.failure("n[1-2]") or "")
+    assert asked(runner.calls[0]) == ["n@1"]
+
+
+def test_the_same_node_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="twice"):
+        ask(lambda argv: step(asked(argv)), ["n1", "n1"])
+
+
+def test_it_is_there_inside_an_allocation_only() -> None:
+    assert "SLURM_JOB_ID is not set" in (Srun.available(fake_context({"PATH": "/bin"})) or "")
+    inside = {"SLURM_JOB_ID": "7", "PATH": "/nowhere"}
+    assert Srun.available(fake_context(inside)) == "srun is not on PATH"
