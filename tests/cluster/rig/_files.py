@@ -54,10 +54,12 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=20 PreemptMo
 
 # With both kinds of fence mixed, the default, about one start in thirty on busy cores lets a rank
 # through the second fence of MPI_Init while another is in the first, and Open MPI crashes on its
-# message (seen with Slurm 22.05.8 and Open MPI 4.1.4; in 450 starts without the mix not once).
+# message. The tree alone counts the nodes of the allocation in place of those of the step, so that a
+# step on other than its first nodes waits for ever. (Slurm 22.05.8 and Open MPI 4.1.4; the ring had
+# neither.)
 _MPI = f"""\
 PMIxCliTmpDirBase={SPOOL}
-PMIxCollFence=tree
+PMIxCollFence=ring
 """
 
 _SSHD = """\
