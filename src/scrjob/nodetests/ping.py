@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
 
 from scrjob.errors import CommandNotFoundError, NotSupportedError, OutputParseError
 from scrjob.nodetests.nodetest import NodeTest
@@ -64,7 +64,11 @@ def build_ping(node: str, patience: Patience) -> list[str]:
 
 
 def unanswered(
-    nodes: Sequence[str], jobenv: JobEnvironment, patience: Patience, timeout_s: float
+    nodes: Sequence[str],
+    jobenv: JobEnvironment,
+    patience: Patience,
+    timeout_s: float,
+    most_pings: Optional[int] = None,
 ) -> set[str]:
     """Return those of ``nodes``, names or addresses, that do not answer an ICMP echo request.
 
@@ -73,9 +77,10 @@ def unanswered(
         jobenv: the job; fping, or ping, must be on its PATH.
         patience: how they are asked.
         timeout_s: how long the tools themselves may take.
+        most_pings: how many calls of ping may do what fping does in one; None: any number.
 
     Raises:
-        NotSupportedError: neither fping nor ping is installed.
+        NotSupportedError: neither fping nor ping is installed, or ping does not do.
         ScrError: the tool hangs or fails.
     """
     if not nodes:
@@ -85,6 +90,9 @@ def unanswered(
     try:
         answer = jobenv.context.runner.run(argv, timeout_s=timeout_s, env=environ)
     except CommandNotFoundError:
+        if most_pings is not None and len(nodes) > most_pings:
+            why = f"to ping {len(nodes)} nodes all the time fping is needed on this host"
+            raise NotSupportedError(why) from None
         return _ping_each(nodes, jobenv, patience, timeout_s)
     if answer.returncode not in (FPING_ALL_UP, FPING_SOME_DOWN, FPING_UNKNOWN_NAME):
         answer.check()

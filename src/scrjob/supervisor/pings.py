@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
 
 from scrjob.errors import CommandTimeoutError
-from scrjob.nodetests.ping import Patience, unanswered
+from scrjob.nodetests.ping import SIDE_BY_SIDE, Patience, unanswered
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -81,7 +81,7 @@ class Pings:
         targets = list(dict.fromkeys(known.values()))
         seconds = (patience.tries * patience.gap_ms + patience.wait_ms) / 1000
         seconds += patience.tries * len(targets) / REQUESTS_A_SECOND
-        silent = unanswered(targets, self._jobenv, patience, TOOL_S + seconds)
+        silent = unanswered(targets, self._jobenv, patience, TOOL_S + seconds, SIDE_BY_SIDE)
         down = {node for node, address in known.items() if address in silent}
         return Answers(set(known) - down, down)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrjob.errors import OutputParseError
+from scrjob.errors import NotSupportedError, OutputParseError
 from scrjob.nodetests.ping import Patience, build_fping, build_ping, parse_fping, unanswered
 from scrjob.testing.fakes import FakeJobEnv, FakeRunner, fake_context, said
 
@@ -56,3 +56,11 @@ def test_the_patience_reaches_the_tool() -> None:
     assert unanswered(["n1"], jobenv, Patience(2, 300, 900), 5.0) == set()
     assert runner.calls[0][:8] == ["fping", "-q", "-C", "2", "-p", "300", "-t", "900"]
     assert runner.options[0]["timeout_s"] == 5.0
+
+
+def test_many_nodes_are_not_pinged_by_many_processes_all_the_time() -> None:
+    runner = FakeRunner()
+    jobenv = FakeJobEnv(context=fake_context(runner=runner))
+    with pytest.raises(NotSupportedError, match="to ping 3 nodes all the time fping is needed"):
+        unanswered(["n1", "n2", "n3"], jobenv, QUICK, 5.0, 2)
+    assert [call[0] for call in runner.calls] == ["fping"]
