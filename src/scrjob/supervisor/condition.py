@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Optional, Sequence
 
 from scrjob.errors import ScrError
+from scrjob.hostlist import compress_hosts
 from scrjob.node.command import node_command
 from scrjob.node.condition import WHOLE_NODE
 from scrjob.supervisor.errand import Errand
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BEFORE_S = 10.0  # for the readings that nobody waits for
 AFTER_S = 3.0  # for those that a relaunch waits for
+LINES_EACH = 3  # of one kind that are kept as evidence
 SCARCE = 0.01  # free share of a file system that is worth a line
 
 
@@ -149,13 +151,11 @@ def judge_changes(changes: dict[str, Change], unknown: Sequence[str], *, killed:
     whole node may be those of another job there: they count only where no group's counter rose
     anywhere, for then the nodes' groups cannot be seen from here.
     """
-    from scrjob.hostlist import compress_hosts  # noqa: PLC0415 - after a failed run only
-
-    sure = {node: change.kills for node, change in changes.items() if change.kills}
-    found = sure or {node: c.elsewhere for node, c in changes.items() if c.elsewhere}
-    memory = [f"{node}: {line}" for node, lines in found.items() for line in lines[:1]]
-    notes = [f"{node}: kernel: {line}" for node in found for line in changes[node].kernel]
-    notes += [f"{node}: {line}" for node, change in changes.items() for line in change.scarce]
+    sure = {node: change.kills[0] for node, change in changes.items() if change.kills}
+    found = sure or {node: c.elsewhere[0] for node, c in changes.items() if c.elsewhere}
+    memory = _by_line((node, line) for node, line in found.items())
+    notes = _by_line((node, f"kernel: {line}") for node in found for line in changes[node].kernel)
+    notes += _by_line((node, line) for node, change in changes.items() for line in change.scarce)
     if killed and unknown:
         notes.append(
             f"{compress_hosts(list(unknown))}: whether memory ran out is not known, for the counters "
@@ -164,3 +164,13 @@ def judge_changes(changes: dict[str, Change], unknown: Sequence[str], *, killed:
     if killed and not found and set(changes) - set(unknown):
         notes.append("no counter of kills for want of memory rose")
     return Aftermath(memory, notes) if killed else Aftermath((), [*memory, *notes])
+
+
+def _by_line(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each thing that was said, with all the nodes of which it was said; not too many."""
+    nodes: dict[str, list[str]] = {}
+    for node, line in said:
+        nodes.setdefault(line, []).append(node)
+    lines = [f"{compress_hosts(names)}: {line}" for line, names in nodes.items()]
+    more = len(lines) - LINES_EACH
+    return lines if more <= 0 else [*lines[:LINES_EACH], f"and {more} more like it"]

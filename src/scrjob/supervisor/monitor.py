@@ -20,6 +20,7 @@ from scrjob.supervisor.errand import Errand, Every
 from scrjob.supervisor.heartbeat import Heartbeat
 from scrjob.supervisor.nodewatch import NodeWatcher
 from scrjob.supervisor.terminal import Terminal
+from scrjob.supervisor.verdict import INTERRUPTED as CANCELLED
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -32,6 +33,7 @@ POLL_S = 0.1
 STOP_POLL_S = 1.0
 WATCHDOG_POLL_S = 0.5
 END_TIME_POLL_S = 15.0
+NOTICE_POLL_S = 0.5
 SETTLE_S = 20.0  # for each question that is still out when the job is over
 STOP_FILE = "stop-now"
 INTERRUPTED = 128 + signal.SIGINT
@@ -138,11 +140,13 @@ class _Vigil:
         self._grace: Optional[Deadline] = None
         self._end = END_UNKNOWN
         self._end_due = Every(jobenv, END_TIME_POLL_S, first=True)
+        self._noticed = False
         self._end_asked: Errand[int] = Errand(jobenv.context.runner, "end of the allocation")
         self._nodes = NodeWatcher(jobenv, monitor.heartbeat, step)
         table: tuple[tuple[float, Callable[[], bool]], ...] = (
             (0.0, self._second_interrupt),
             (0.0, self._first_signal),
+            (NOTICE_POLL_S, self._notice),
             (0.0, self._time_left),
             (0.0, self._grace_over),
             (STOP_POLL_S, self._stop_file),
@@ -190,6 +194,19 @@ class _Vigil:
             self._seen = self._seen._replace(signal_name=received.name)
         return False
 
+    def _notice(self) -> bool:
+        """Ask for the end anew when the launcher says that the step is cancelled: it may have moved.
+
+        With a grace time pre-emption only signals the ranks at first, and us not at all.
+        """
+        launcher = self._jobenv.launcher
+        if not self._noticed and any(
+            message.said in CANCELLED for message in launcher.messages(self._step.jobstep)
+        ):
+            self._noticed = True
+            self._end_due = Every(self._jobenv, END_TIME_POLL_S, first=True)
+        return False
+
     def _time_left(self) -> bool:
         if not self._end_asked.is_out and self._end_due.due():
             self._end_asked.ask(self._step.end_time)
@@ -200,7 +217,8 @@ class _Vigil:
         left = self._end - self._clock.now()
         reserve = self._step.reserve(left)
         if left <= reserve:
-            patience = min(self._monitor.settings.halt_grace_s, reserve / 2)
+            # The end may have been moved to shortly from now: half of the time is to save data.
+            patience = min(self._monitor.settings.halt_grace_s, max(0.0, left) / 2)
             self._ask_to_stop(
                 f"the allocation ends in {left:.0f} s: "
                 f"asking the program to stop, up to {patience:.0f} s",

@@ -113,6 +113,30 @@ def test_an_end_that_was_brought_forward_by_pre_emption(tmp_path: Path) -> None:
     assert evidence(job) == [PREEMPTED[1], "SCRJOB_TIME_LIMIT", "exit code 0"]
 
 
+def test_the_end_is_asked_anew_when_the_launcher_speaks_of_cancelling(tmp_path: Path) -> None:
+    """A grace of ten seconds is shorter than the time between two questions for the end."""
+
+    def grace(cluster: Cluster) -> None:
+        cluster.ends = PREEMPTED
+        cluster.end = int(cluster.clock.now()) + 10
+        cluster.say(Said.CANCELLED, "STEP 42.0 CANCELLED")
+
+    job = Job(tmp_path, [Step(None, at={2: grace}, ends_on_halt=True)])
+    job.cluster.end = int(job.cluster.clock.now()) + 7200
+    assert job.run() == 75
+    assert job.cluster.clock.monotonic() < 5
+    assert job.causes() == ["pre-empted"]
+
+
+def test_an_end_that_is_near_leaves_half_of_the_time_to_save(tmp_path: Path) -> None:
+    """Lesson B8: the administrator has shortened the allocation."""
+    job = Job(tmp_path, [Step(None, at={2: lambda c: setattr(c, "end", c.clock.now() + 40)})])
+    job.cluster.end = int(job.cluster.clock.now()) + 7200
+    assert job.run(SCR_HALT_GRACE="600") == 75
+    assert job.cluster.kills == 1
+    assert job.cluster.clock.now() <= job.cluster.end - 12
+
+
 def test_a_launch_that_fails_because_the_allocation_has_ended(tmp_path: Path) -> None:
     job = Job(tmp_path, [])
     job.cluster.ends = CANCELLED

@@ -81,6 +81,18 @@ class TestJudging:
         found = judge_changes({"n1": self.other, "n2": self.rose}, [], killed=True)
         assert found == Aftermath(["n2: ours rose"], ["n2: kernel: Killed process 9"])
 
+    def test_many_nodes_are_few_lines(self) -> None:
+        changes = {f"n{number}": self.rose for number in range(1, 1001)}
+        changes |= {f"m{number}": Change([f"rose {number}"], [], [], []) for number in range(9)}
+        found = judge_changes(changes, [], killed=True)
+        assert found.memory == [
+            "n[1-1000]: ours rose",
+            "m0: rose 0",
+            "m1: rose 1",
+            "and 7 more like it",
+        ]
+        assert found.notes == ["n[1-1000]: kernel: Killed process 9"]
+
     def test_a_rise_elsewhere_counts_where_groups_cannot_be_seen(self) -> None:
         found = judge_changes({"n1": self.other, "n2": self.quiet}, [], killed=True)
         assert found.memory == ["n1: node rose"]
