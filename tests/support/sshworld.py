@@ -17,7 +17,10 @@ SSH = """#!/bin/sh
 # ssh [-OPTION]... NODE TEXT: what sshd does with it, on this host.
 directory={directory}
 printf '%s\\n' "$*" >> "$directory/calls"
-while [ $# -gt 2 ]; do shift; done
+while [ $# -gt 2 ]; do
+    case $1 in -oConnectTimeout=*) limit=${{1#*=}} ;; esac
+    shift
+done
 if ! grep -qxF -e "$1" "$directory/nodes"; then
     echo "ssh: Could not resolve hostname $1: Name or service not known" >&2
     exit 255
@@ -25,13 +28,18 @@ fi
 if [ -e "$directory/dead.$1" ]; then
     exec sleep 1000000
 fi
+if [ -e "$directory/far.$1" ]; then
+    sleep "$limit"
+    echo "ssh: connect to host $1 port 22: Connection timed out" >&2
+    exit 255
+fi
 printf 'Welcome to %s, 100%% yours' "$1"
 echo 'a line of a login script' >&2
 node=$1
 text=$2
 set --
 cd /
-exec env -i "HOME=$HOME" PATH=/usr/bin:/bin "NODE=$node" {shell} "$text"
+exec env -i "HOME=$HOME" PATH=/usr/bin:/bin "NODE=$node" {login} "$text"
 """
 
 
@@ -41,10 +49,10 @@ class SshWorld:
     Args:
         place: an empty directory.
         kind: the back end's class.
-        shell: the login shell of the user, with the option that takes a text.
+        login: the login shell of the user, with the option that takes a text.
     """
 
-    def __init__(self, place: Path, kind: type[Any], shell: Sequence[str] = ("sh", "-c")) -> None:
+    def __init__(self, place: Path, kind: type[Any], login: Sequence[str] = ("sh", "-c")) -> None:
         self.place = place
         self.kind = kind
         self.nodes = list(NODES)
@@ -52,7 +60,7 @@ class SshWorld:
         self.bin.mkdir()
         self.ssh = self.bin / "ssh"
         self.ssh.write_text(
-            SSH.format(directory=shlex.quote(str(place)), shell=shlex.join(shell)), "utf-8"
+            SSH.format(directory=shlex.quote(str(place)), login=shlex.join(login)), "utf-8"
         )
         self.ssh.chmod(0o755)
         self.name(self.nodes)
@@ -88,6 +96,10 @@ class SshWorld:
 
     def kill(self, node: str) -> None:
         (self.place / f"dead.{node}").touch()
+
+    def move_away(self, node: str) -> None:
+        """Let connections to a node be tried in vain."""
+        (self.place / f"far.{node}").touch()
 
     def calls(self) -> list[str]:
         path = self.place / "calls"
