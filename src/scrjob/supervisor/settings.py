@@ -24,6 +24,7 @@ DEFAULT_SETTLE_S = 30.0
 DEFAULT_PING_S = 1.0
 DEFAULT_ECHO_S = 30.0
 DEFAULT_PATIENCE_S = 3.0
+LEAST_PATIENCE_S = 1.0  # no remote execution is faster on a busy node
 RESERVE_SHARE = 0.1  # of the time left at the start is kept for the end ...
 RESERVE_MOST_S = 120.0  # ... but not more than this
 
@@ -83,5 +84,7 @@ def _pace(param: Param) -> Pace:
     return Pace(
         ping_s=param.get_seconds("SCR_HEARTBEAT_PING", DEFAULT_PING_S),
         echo_s=param.get_seconds("SCR_HEARTBEAT_ECHO", DEFAULT_ECHO_S),
-        patience_s=param.get_seconds("SCR_HEARTBEAT_PATIENCE", DEFAULT_PATIENCE_S),
+        patience_s=max(
+            LEAST_PATIENCE_S, param.get_seconds("SCR_HEARTBEAT_PATIENCE", DEFAULT_PATIENCE_S)
+        ),
     )
