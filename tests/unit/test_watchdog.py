@@ -218,6 +218,15 @@ def test_the_limit_is_learned_from_dataset_to_dataset(cluster: Cluster) -> None:
     assert "learned" in world.after(2)
 
 
+def test_no_learned_limit_is_shorter_than_the_floor(cluster: Cluster) -> None:
+    world = World(cluster, LEARNING)
+    for number in range(1, 5):
+        world.dataset(number)
+        cluster.clock.advance(1)
+    assert world.after(LEARN_FLOOR_S - 2) == ""
+    assert "learned" in world.after(2)
+
+
 def test_a_burst_of_signs_teaches_nothing(cluster: Cluster) -> None:
     """Lesson A10: a checkpoint changes many files within seconds, then the program computes."""
     world = World(cluster, LEARNING)
@@ -229,14 +238,29 @@ def test_a_burst_of_signs_teaches_nothing(cluster: Cluster) -> None:
     assert "default" in world.after(3)
 
 
-def test_without_datasets_it_is_learned_in_an_hour(cluster: Cluster) -> None:
+@pytest.mark.parametrize(("seconds", "is_learned"), [(3500, False), (3600, True)])
+def test_without_datasets_it_is_learned_in_an_hour_of_work(
+    cluster: Cluster, seconds: int, is_learned: bool
+) -> None:
     world = World(cluster, LEARNING, SCR_WATCHDOG_FILE="beat")
-    for _ in range(1 + 3600 // 100):
+    assert world.after(400) == ""
+    for _ in range(seconds // 100):
         world.beat("beat")
         cluster.clock.advance(100)
     world.beat("beat")
     assert world.after(499) == ""
-    assert "learned" in world.after(2)
+    assert ("learned" in world.after(2)) is is_learned
+
+
+def test_an_hour_with_few_signs_teaches_nothing(cluster: Cluster) -> None:
+    world = World(cluster, LEARNING._replace(timeout_s=9000.0), SCR_WATCHDOG_FILE="beat")
+    world.beat("beat")
+    cluster.clock.advance(3599)
+    for _ in range(2):
+        world.beat("beat")
+        cluster.clock.advance(1)
+    assert world.after(8998) == ""
+    assert "SCR_WATCHDOG_TIMEOUT" in world.after(2)
 
 
 def test_the_set_limit_bounds_the_learned_one(cluster: Cluster) -> None:
@@ -256,11 +280,24 @@ def test_a_long_first_interval_is_borne_again(cluster: Cluster) -> None:
     assert "default" in world.after(2)
 
 
+def test_a_long_pause_is_borne_again(cluster: Cluster) -> None:
+    world = World(cluster, LEARNING)
+    world.dataset(1)
+    assert world.after(3000) == ""
+    world.beat()
+    assert world.after(3000 + LEARN_MOST_S - 1) == ""
+    assert "default" in world.after(2)
+
+
 def test_the_interval_that_the_program_was_told_is_borne(cluster: Cluster) -> None:
     param = cluster.jobenv(SCR_CHECKPOINT_SECONDS="7000").param
     world = World(cluster, Limits.from_param(param), SCR_WATCHDOG_FILE="beat")
     assert world.after(7000 + LEARN_MOST_S - 1) == ""
     assert "start-up" in world.after(2)
+    world = World(cluster, Limits.from_param(param))
+    world.dataset(1)
+    assert world.after(7000 + LEARN_MOST_S - 1) == ""
+    assert "default" in world.after(2)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +339,15 @@ def test_growing_files_in_cache_are_progress(cluster: Cluster) -> None:
         world.cache = NodeAnswer(0, f"1 {size} 3\n")
         assert world.after(60) == ""
     assert "no file in cache changed on n1" in (world.after(101) or world.after(101))
+
+
+def test_files_that_grew_before_another_sign_are_old_news(cluster: Cluster) -> None:
+    world = World(cluster, LIMITS)
+    world.dataset(1)
+    assert world.after(60) == ""
+    world.cache = NodeAnswer(0, "1 2 4\n")
+    world.beat()
+    assert "no file in cache changed" in world.after(101)
 
 
 def test_the_nodes_are_asked_only_when_half_of_the_time_is_over(cluster: Cluster) -> None:

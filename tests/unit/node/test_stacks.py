@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import pytest
 
@@ -35,21 +35,29 @@ time.sleep(600)
 
 
 @contextlib.contextmanager
+def running(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program; kill it and what it has started in the end."""
+    with subprocess.Popen(argv, start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
 def python(code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     argv = [sys.executable, "-c", code, *arguments]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+    with running(argv, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         yield process
-        process.kill()
 
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["sleep", "600"])
-    yield process
-    process.kill()
-    process.wait()
+    with running(["sleep", "600"]) as process:
+        yield process
 
 
 def describe(
@@ -152,6 +160,36 @@ def test_a_handler_that_is_not_the_clients_is_left_alone(tmp_path: Path) -> None
         assert process.stdout.read() == b""
 
 
+def test_a_process_without_a_handler_lives_on(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """The file may be left by another process of this number."""
+    (tmp_path / f"here.{sleeper.pid}.txt").touch()
+    describe([sleeper.pid], str(tmp_path), runner=FakeRunner())
+    assert stacks._state(sleeper.pid)[:1] in "RS"
+
+
+def test_a_stack_is_read_when_it_grows_no_more(tmp_path: Path) -> None:
+    with python(CATCHES) as process:
+        path = tmp_path / f"here.{process.pid}.txt"
+        path.touch()
+        bits = ["first\n", "second\n"]
+
+        class Clock(FakeClock):
+            def sleep(self, seconds: float) -> None:
+                super().sleep(seconds)
+                path.write_text(path.read_text() + (bits.pop(0) if bits else ""))
+
+        text = stacks.describe(
+            [process.pid],
+            runner=FakeRunner(),
+            clock=Clock(),
+            stack_dir=str(tmp_path),
+            hostname="here",
+        )
+    assert "first\nsecond\n" in text
+
+
 def test_a_process_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
@@ -184,10 +222,8 @@ def test_the_odd_one_comes_first_and_its_rank_is_told(
     tmp_path: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
     environ = {**os.environ, "SLURM_PROCID": "17"}
-    with (
-        subprocess.Popen(["sleep", "600"]) as other,
-        subprocess.Popen(["sleep", "600"], env=environ) as odd,
-    ):
+    argv = ["sleep", "600"]
+    with running(argv) as other, running(argv, env=environ) as odd:
         odd.send_signal(signal.SIGSTOP)
         for process, state in ((odd, "T"), (sleeper, "S"), (other, "S")):
             wait_for(
@@ -197,23 +233,19 @@ def test_the_odd_one_comes_first_and_its_rank_is_told(
             )
         pids = [sleeper.pid, other.pid, odd.pid]
         text = describe(pids, str(tmp_path), runner=FakeRunner())
-        odd.kill()
-        other.kill()
     blocks = text.split("== process ")
     assert blocks[1].startswith(f"{odd.pid} rank 17 [T (stopped)] sleep 600\n")
 
 
 def test_the_program_finds_ranks_by_their_environment(capsys: pytest.CaptureFixture[str]) -> None:
     environ = {**os.environ, "SLURM_JOB_ID": "5", "SLURM_STEP_ID": "a b=c"}
-    argv = ["sh", "-c", "sleep 600; true"]
-    with subprocess.Popen(argv, env=environ, start_new_session=True) as shell:
+    with running(["sh", "-c", "sleep 600; true"], env=environ):
         words = ["--env", "SLURM_JOB_ID=5", "--env", "SLURM_STEP_ID=a b=c"]
         text = wait_for(
             lambda: found if "sleep 600\n" in (found := program(capsys, *words)) else "",
             clock=SystemClock(),
             limit_s=10,
         )
-        os.killpg(shell.pid, signal.SIGKILL)
     assert text.count("== process") == 1
     assert "no process of the step" in program(capsys, "--env", "SLURM_JOB_ID=6")
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import pytest
 
@@ -76,6 +76,21 @@ def test_what_is_forgotten_is_asked_anew() -> None:
     world.answers["n2"] = NodeAnswer(0, "1 2 4\n")
     assert world.look(at_end=True) is None
     assert "no file" in str(world.look(at_end=True))
+
+
+def test_an_answer_that_comes_after_it_was_forgotten_is_lost() -> None:
+    asked: list[Callable[[], None]] = []
+
+    class Later(FakeRunner):
+        def beside(self, function: Callable[[], None], name: str) -> None:
+            asked.append(function)
+
+    world = World(runner=Later())
+    world.look(at_end=False)
+    world.growth.forget()
+    asked[0]()
+    world.look(at_end=False)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("when", [0, 1])

@@ -10,6 +10,7 @@ from typing import Iterator
 import pytest
 
 from scripted_cluster import Cluster
+from scrjob.formats import flush, kvtree
 from scrjob.supervisor.progress import OUTPUT_READ_BYTES, Datasets, Files, Output, sources
 
 
@@ -75,6 +76,43 @@ def test_a_file_that_cannot_be_read_is_read_again_without_a_change(
     assert (datasets._flushed, datasets._indexed) == (1, 1)
 
 
+def mark(cluster: Cluster, number: int, *, remove: bool = False) -> None:
+    path = str(cluster.prefix / ".scr" / "flush.scr")
+    tree = kvtree.read(path)
+    change = flush.remove_location if remove else flush.add_location
+    change(tree, number, flush.SYNC_FLUSHING)
+    kvtree.write(path, tree)
+
+
+def test_a_mark_that_a_former_run_left_counts_when_it_is_set_again(cluster: Cluster) -> None:
+    cluster.dataset(1)
+    cluster.dataset(2)
+    mark(cluster, 1)
+    datasets = Datasets(str(cluster.prefix / ".scr"))
+    mark(cluster, 2)
+    datasets.changed()
+    assert datasets.flushing
+    mark(cluster, 2, remove=True)
+    datasets.changed()
+    assert not datasets.flushing
+    mark(cluster, 1, remove=True)
+    datasets.changed()
+    mark(cluster, 1)
+    datasets.changed()
+    assert datasets.flushing
+
+
+def test_the_newest_dataset_may_be_flushed_again_at_the_start(cluster: Cluster) -> None:
+    """Too long a limit is better than to end a run that writes all the time."""
+    cluster.dataset(1)
+    mark(cluster, 1)
+    datasets = Datasets(str(cluster.prefix / ".scr"))
+    assert not datasets.flushing
+    os.utime(cluster.prefix / ".scr" / "flush.scr", (5, 5))
+    datasets.changed()
+    assert datasets.flushing
+
+
 def test_output_that_grows_is_progress(log: int) -> None:
     output = Output((log,))
     assert output
@@ -110,12 +148,13 @@ def test_output_that_was_cut_is_progress(log: int) -> None:
 
 def test_pipes_closed_streams_and_the_same_file_twice(log: int) -> None:
     read, write = os.pipe()
+    again = os.dup(log)
     try:
         assert not Output((read, write, 9999))
-        assert len(Output((log, log, write))._sizes) == 1
+        assert len(Output((log, again, write))._sizes) == 1
     finally:
-        os.close(read)
-        os.close(write)
+        for descriptor in (read, write, again):
+            os.close(descriptor)
 
 
 def names(cluster: Cluster, **environ: str) -> list[str]:
