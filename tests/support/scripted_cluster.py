@@ -223,6 +223,8 @@ class Runner(FakeRunner):
             return said(argv, "".join(f"{node} 10.0.0.{node[1:]}\n" for node in nodes))
         if argv[0] != "fping":
             return missing(argv)
+        if "fping" in self._cluster.failing:
+            return self._cluster.failing["fping"]
         wait_s = float(argv[argv.index("-t") + 1]) / 1000
         lines = []
         targets = argv[argv.index("--") + 1 :]

@@ -12,7 +12,7 @@ import pytest
 
 from scripted_cluster import Cluster, Launcher, Step
 from scripted_job import Job
-from scrjob.errors import CommandTimeoutError, ScrError
+from scrjob.errors import CommandNotFoundError, CommandTimeoutError, ScrError
 from scrjob.model import Said, StepMessage
 from scrjob.run import run
 
@@ -328,6 +328,18 @@ def test_the_heartbeat_can_be_switched_off(tmp_path: Path) -> None:
     made.cluster.heartbeats = ("ping", "echo")
     assert made.run(SCR_HEARTBEAT="0") == 0
     assert made.cluster.runner.pinged == []
+
+
+def test_without_fping_and_ping_commands_must_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = job(tmp_path, lambda c: c.power_off("n2"))
+    made.cluster.failing["fping"] = CommandNotFoundError(["fping"], why="No such file")
+    with caplog.at_level(logging.WARNING):
+        made.run(SCR_RUNS="2")
+    assert noticed_after(made) < 75
+    assert made.state()["bad_nodes"]["n2"]["test"] == "remote execution"
+    assert caplog.text.count("no heartbeat by ping any more: to ping nodes fping or ping") == 1
 
 
 def test_nodes_that_filter_pings_are_soon_not_pinged(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from scripted_cluster import Cluster
+from scrjob.errors import CommandTimeoutError
 from scrjob.supervisor.heartbeat import Heartbeat, Pace
 from scrjob.supervisor.suspicion import Suspicion
 
@@ -117,3 +118,40 @@ def test_a_name_without_an_address_is_looked_up_again_in_the_next_run(tmp_path: 
 def test_settling_waits_for_nothing_when_nothing_is_out(tmp_path: Path) -> None:
     beats = Beats(tmp_path, "ping", "echo")
     beats.heartbeat.settle(60.0)
+
+
+def test_a_tool_that_fails_now_and_then_is_used_on(tmp_path: Path) -> None:
+    """Its failure says nothing about any node, also in the middle of a doubt."""
+    beats = Beats(tmp_path, "ping")
+    beats.wait(3)
+    hangs = CommandTimeoutError(["fping"], why="no answer within 5 s")
+    for _ in range(5):
+        beats.cluster.failing["fping"] = hangs
+        beats.wait(2)
+        del beats.cluster.failing["fping"]
+        beats.wait(2)
+    assert beats.suspects() == []
+    beats.cluster.dark.add("n2")
+    beats.wait(0.6)
+    beats.cluster.failing["fping"] = hangs
+    beats.wait(1)
+    assert beats.suspects() == []
+    del beats.cluster.failing["fping"]
+    beats.wait(9)
+    assert beats.condemned() == ["n2"]
+
+
+def test_a_tool_that_always_fails_is_given_up(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "ping")
+    beats.cluster.failing["fping"] = CommandTimeoutError(["fping"], why="no answer within 5 s")
+    beats.wait(20)
+    assert len([call for call in beats.cluster.runner.calls if call[0] == "fping"]) == 3
+
+
+def test_a_word_about_a_node_that_is_not_pinged_has_it_run_a_command(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "echo")
+    beats.wait(1)
+    beats.cluster.silent.add("n2")
+    beats.heartbeat.confirm(["n2"])
+    beats.wait(9)
+    assert beats.suspects() == ["n2"]
