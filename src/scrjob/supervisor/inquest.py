@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 FINALIZED = "SCR_FINALIZE_CALLED"
 TIME_REASONS = ("TIME_LIMIT", "SCRJOB_TIME_LIMIT")
 TASKS = (Said.TASK_FAILED, Said.OUT_OF_MEMORY)
+ENDING_TRIES = 2  # TERM for all processes of a job ends the tool that is asking, too
 ENDING_S = 3.0  # for the manager to say why it ends the allocation
 
 
@@ -96,17 +97,19 @@ class Inquest:
         resmgr = self._jobenv.resmgr
         asked: Errand[Optional[tuple[Cause, str]]]
         asked = Errand(self._jobenv.context.runner, "why the allocation ends")
-        asked.ask(resmgr.ending)
-        try:
-            found = asked.answer(ENDING_S)
-        except ScrError as error:
-            logger.warning("%s could not be asked why the allocation ends: %s", resmgr.name, error)
-            return None
-        if asked.is_out:
-            logger.warning(
-                "%s did not say within %g s whether the allocation ends", resmgr.name, ENDING_S
-            )
-        return found
+        for _ in range(ENDING_TRIES):
+            asked.ask(resmgr.ending)
+            try:
+                found = asked.answer(ENDING_S)
+            except ScrError as error:
+                why = str(error)
+                continue
+            if not asked.is_out:
+                return found
+            why = f"no answer within {ENDING_S:g} s"
+            break
+        logger.warning("%s does not say whether it ends the allocation: %s", resmgr.name, why)
+        return None
 
     def _ask_nodes(self, status: Optional[ExitStatus], ended: Ended) -> Aftermath:
         """Ask the nodes on which tasks failed, or else all that were used, what shows there."""

@@ -9,7 +9,7 @@ from typing import Any, Optional, Sequence
 
 import pytest
 
-from scrjob.errors import CommandTimeoutError
+from scrjob.errors import CommandError, CommandTimeoutError
 from scrjob.launchers.joblauncher import JobLauncher
 from scrjob.model import Cause, ExitStatus, NodeDown, Said, StepMessage
 from scrjob.remoteexec import RemoteExec, RemoteExecResult
@@ -32,7 +32,7 @@ class World(ResourceManager, RemoteExec):
         super().__init__("FAKE")
         (prefix / ".scr").mkdir()
         self.ends: Optional[tuple[Cause, str]] = None
-        self.error: Optional[Exception] = None
+        self.errors: list[Exception] = []
         self.bad: list[NodeDown] = []
         self.asked: list[str] = []
         env = FakeJobEnv(
@@ -46,8 +46,8 @@ class World(ResourceManager, RemoteExec):
 
     def ending(self) -> Optional[tuple[Cause, str]]:
         self.asked.append("manager")
-        if self.error:
-            raise self.error
+        if self.errors:
+            raise self.errors.pop()
         return self.ends
 
     def test_nodes(self) -> list[NodeDown]:
@@ -130,9 +130,16 @@ def test_nodes_of_an_allocation_that_ends_are_not_tested(world: World) -> None:
 
 
 def test_a_manager_that_cannot_be_asked(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    world.error = CommandTimeoutError(["squeue"], why="no answer within 10 s")
+    world.errors = [CommandTimeoutError(["squeue"], why="no answer within 10 s")] * 2
     assert world.judge(Seen(SEVEN)) is Cause.APPLICATION
-    assert "FAKE could not be asked why the allocation ends" in caplog.text
+    assert "FAKE does not say whether it ends the allocation" in caplog.text
+
+
+def test_a_question_that_was_killed_with_the_job_is_asked_again(world: World) -> None:
+    """Lesson A13: TERM goes to all processes of a batch job, so to the tool that asks."""
+    world.ends = (Cause.CANCELLED, "cancelled")
+    world.errors = [CommandError(["squeue"], returncode=-15)]
+    assert world.judge(Seen(KILLED, signal_name="SIGTERM")) is Cause.CANCELLED
 
 
 def test_the_known_end_tells(world: World) -> None:
