@@ -408,26 +408,28 @@ class Loop:
         if verdict.cause is Cause.SUCCESS:
             return Outcome(EXIT_SUCCESS, "the program finished")
         if verdict.cause is Cause.HALT and verdict.evidence[0] in OWN_REASONS:
-            return Outcome(EXIT_REQUEUE, str(verdict))  # asked for by a predecessor that was killed
+            return Outcome(
+                EXIT_REQUEUE, verdict.short()
+            )  # asked for by a predecessor that was killed
         if verdict.cause is Cause.HALT:
             forced = seen.stop_asked or code == 0
-            return Outcome(EXIT_SUCCESS if forced else code or 1, str(verdict))
+            return Outcome(EXIT_SUCCESS if forced else code or 1, verdict.short())
         if verdict.final in FINAL_CODES:
-            return Outcome(FINAL_CODES[verdict.final], str(verdict))
+            return Outcome(FINAL_CODES[verdict.final], verdict.short())
         if verdict.cause is Cause.SIGNAL:
             return self._signal_outcome(seen.signal_name)
         if verdict.final is Cause.STORAGE_FULL:
-            return Outcome(code or 1, f"{verdict}; make room there before the next run")
+            return Outcome(code or 1, f"{verdict.short()}; make room there before the next run")
         runs = [r for r in self._runs() if r["cause"] != Cause.SUPERVISOR_LOST.value]
         if self._settings.runs != UNLIMITED and len(runs) >= self._settings.runs:
-            return Outcome(code or 1, f"{verdict}; no runs are left")
+            return Outcome(code or 1, f"{verdict.short()}; no runs are left")
         data = self._state.data
         data["without_progress"] = self._without_progress()
         self._state.save()
         if data["without_progress"] >= PROGRESS_ATTEMPTS:
             return Outcome(
                 EXIT_NO_PROGRESS,
-                f"{PROGRESS_ATTEMPTS} runs in a row brought no new dataset, last {verdict}",
+                f"{PROGRESS_ATTEMPTS} runs in a row brought no new dataset, last {verdict.short()}",
             )
         return None
 

@@ -220,7 +220,7 @@ class _Vigil:
             # The end may have been moved to shortly from now: half of the time is to save data.
             patience = min(self._monitor.settings.halt_grace_s, max(0.0, left) / 2)
             self._ask_to_stop(
-                f"the allocation ends in {left:.0f} s: "
+                f"the allocation ends in {max(0.0, left):.0f} s: "
                 f"asking the program to stop, up to {patience:.0f} s",
                 "SCRJOB_TIME_LIMIT",
                 patience,

@@ -67,6 +67,10 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         return f"{self.cause.value}: {'; '.join(self.evidence)}"
 
+    def short(self) -> str:
+        """Return the cause with its strongest evidence only."""
+        return f"{self.cause.value}: {self.evidence[0]}"
+
 
 def judge(end: StepEnd, finalized: str, time_reasons: Sequence[str]) -> Verdict:
     """Return why the step ended: of all causes for which there is evidence the first of ``Cause``.
@@ -180,13 +184,13 @@ def _final(end: StepEnd, time_reasons: Sequence[str]) -> Optional[Cause]:
 
 
 MEANING = {
+    Said.TASK_FAILED: Cause.APPLICATION,  # first: of an application error it is the best evidence
     Said.NODE_FAILED: Cause.NODE_DOWN,
     Said.TIME_LIMIT: Cause.TIME_LIMIT,
     Said.PREEMPTED: Cause.PREEMPTED,
     Said.CANCELLED: Cause.CANCELLED,
     Said.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
     Said.NOT_STARTED: Cause.LAUNCH,
-    Said.TASK_FAILED: Cause.APPLICATION,
 }
 INTERRUPTED = (Said.CANCELLED, Said.TIME_LIMIT, Said.PREEMPTED)
 OUR_DOING = (Said.CANCELLED, Said.TASK_FAILED, Said.NOT_STARTED)

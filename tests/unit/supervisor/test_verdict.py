@@ -181,6 +181,11 @@ def test_weaker_evidence_is_kept_beside_the_cause() -> None:
     ]
 
 
+def test_the_failed_task_is_told_before_what_became_of_the_others() -> None:
+    end = StepEnd(C143, messages=[STEP_CANCELLED, TASK_EXIT, TERMINATED])
+    assert judge(end, FINAL, TIME).short() == f"application error: {TASK_EXIT.text}"
+
+
 def test_a_thousand_tasks_that_say_the_same_are_not_a_thousand_lines() -> None:
     tasks = [said(Said.TASK_FAILED, f"n{n}: task {n}: Killed") for n in range(1000)]
     lines = judge(StepEnd(KILLED, messages=tasks), FINAL, TIME).evidence
