@@ -33,22 +33,20 @@ LINE_CHARS = (
     900  # slurmstepd sends at most 1024 bytes at once; whole base64 groups, so a multiple of 4
 )
 
-# Descriptors: 3 and 4 are the transport's streams; the pipeline inside turns the command's two streams (6
-# is its stdout) to base64, and hands its exit code up on 5. `timeout` leads a process group: what the command
-# left in it is killed. An exit code of 137 after so many seconds is the deadline's own KILL.
+# Inside of `timeout`, which makes a process group: the command, without our descriptors (`exec`, so that no
+# builtin of the shell takes its place); its exit code goes to 5; then the group is killed, itself included.
+# Where no code came the deadline was first. No `wait`, no background: pdsh hands down a blocked SIGCHLD.
+_INSIDE = (
+    'exec 7>&2 2>/dev/null; (exec "$@" 2>&7 3>&- 4>&- 5>&- 6>&- 7>&-); echo $? >&5; kill -s KILL 0'
+)
+# 3 and 4 are the transport's streams, 6 is the way of the command's stdout into its base64.
 SCRIPT = (
     "t=$1; shift; "
     f"echo {BEGIN} $SLURMD_NODENAME; echo {BEGIN} >&2; "
     "exec 3>&1 4>&2 2>/dev/null </dev/null; "
-    "read a z </proc/uptime; "
-    "c=$({ { { "
-    'timeout -s KILL $t "$@" 2>&1 >&6 3>&- 4>&- 5>&- 6>&- & '
-    "p=$!; wait $p; c=$?; kill -s KILL -- -$p; "
-    "read b z </proc/uptime; "
-    f"[ $c = 137 ] && [ $((${{b%.*}}-${{a%.*}})) -ge $t ] && c={LATE}; "
-    "echo $c >&5; "
-    f"}} | base64 -w {LINE_CHARS} >&4; }} 6>&1 | base64 -w {LINE_CHARS} >&3; }} 5>&1); "
-    f"echo {END} $c; echo {END} $c >&4"
+    f"c=$({{ {{ timeout -s KILL $t sh -c '{_INSIDE}' sh \"$@\" 2>&1 >&6"
+    f" | base64 -w {LINE_CHARS} >&4; }} 6>&1 | base64 -w {LINE_CHARS} >&3; }} 5>&1); "
+    f"c=${{c:-{LATE}}}; echo {END} $c; echo {END} $c >&4"
 )
 
 DECODE = 'eval "$(printf %b "$0")"'
