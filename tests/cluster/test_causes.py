@@ -162,19 +162,3 @@ def test_what_cannot_be_started(rig: Rig, tmp_path: Path, words: list[str]) -> N
     assert job.end() not in {0, 75}, job.said
     told_everywhere(job, "launch failed", "LAUNCH")
     assert job.state()["bad_nodes"] == {}
-
-
-def test_a_hang(rig: Rig, tmp_path: Path) -> None:
-    beats_once = "test -e beat && exit 0; sleep 1; touch beat; exec sleep 60"
-    job = PlainJob(
-        rig,
-        tmp_path,
-        ["srun", "-N1", "sh", "-c", beats_once],
-        SCR_RUNS="2",
-        SCR_WATCHDOG="1",
-        SCR_WATCHDOG_TIMEOUT="2",
-        SCR_WATCHDOG_FILE=str(tmp_path / "beat"),
-    ).start(1)
-    assert job.end() == 0, job.said
-    told_everywhere(job, "hang", "HANG")
-    assert job.causes() == ["hang", "success"]

@@ -408,9 +408,8 @@ class Loop:
         if verdict.cause is Cause.SUCCESS:
             return Outcome(EXIT_SUCCESS, "the program finished")
         if verdict.cause is Cause.HALT and verdict.evidence[0] in OWN_REASONS:
-            return Outcome(
-                EXIT_REQUEUE, verdict.short()
-            )  # asked for by a predecessor that was killed
+            # Asked for by a predecessor that was killed.
+            return Outcome(EXIT_REQUEUE, verdict.short())
         if verdict.cause is Cause.HALT:
             forced = seen.stop_asked or code == 0
             return Outcome(EXIT_SUCCESS if forced else code or 1, verdict.short())
