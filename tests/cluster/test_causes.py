@@ -117,6 +117,16 @@ def test_a_node_that_slurm_gives_up(rig: Rig, tmp_path: Path) -> None:
     assert "n2" not in job.runs()[1]["nodes"]
 
 
+def test_an_allocation_that_ends_with_its_node(rig: Rig, tmp_path: Path) -> None:
+    """Without --no-kill: nothing can be launched any more, and no other node is blamed."""
+    job = PlainJob(rig, tmp_path, [*STEP, *ONCE], SCR_RUNS="3").start(3, ["--no-kill=off"])
+    job.wait_for((tmp_path / "ran.1").exists, "the ranks")
+    rig.run(["scontrol", "update", "nodename=n2", "state=down", "reason=test"], check=True)
+    assert job.end() == 69, job.said
+    assert job.causes()[-1] == "node down"
+    assert set(job.state()["bad_nodes"]) <= {"n2"}
+
+
 def test_full_node_storage_is_no_dead_node(rig: Rig, tmp_path: Path) -> None:
     """Lesson B1."""
     fails_once = "test -e ran.$SLURM_PROCID && exit 0; touch ran.$SLURM_PROCID; sleep 3; exit 5"

@@ -57,6 +57,16 @@ def test_the_notice_of_sbatch_and_a_limit_that_is_shortened(rig: Rig, tmp_path: 
     no_job_left(rig)
 
 
+@pytest.mark.soak
+def test_a_limit_that_is_reached(rig: Rig, tmp_path: Path) -> None:
+    """Lesson B1: nothing was kept for the end, so Slurm ends the step; up to a minute and a half."""
+    settings = {"SCR_RESERVE_SECONDS": "0.1", "SCR_RUNS": "3"}
+    job = PlainJob(rig, tmp_path, SLEEP, **settings).start(2, ["-t1"])
+    assert job.end(120) == 75, job.said
+    assert job.causes() == ["out of time"]
+    assert "DUE TO TIME LIMIT" in job.evidence() or "SCRJOB_TIME_LIMIT" in job.evidence()
+
+
 def test_pre_emption_with_a_grace(rig: Rig, tmp_path: Path) -> None:
     """Lesson A13. The ranks get TERM, the batch script nothing: the manager tells why."""
     job = PlainJob(rig, tmp_path, SLEEP, SCR_RUNS="3")
