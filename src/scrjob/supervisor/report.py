@@ -160,7 +160,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     lines.append(
         f"  time {time['total']:.1f} s: computing {time['computing']:.1f} s, "
         + (
-            "checkpointing not known (no log: set SCR_LOG_ENABLE=1)"
+            "checkpointing not known (none in the log; SCR_LOG_ENABLE=1 keeps one)"
             if spent is None
             else f"checkpointing {spent:.1f} s"
         )
