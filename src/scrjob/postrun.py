@@ -15,6 +15,7 @@ from scrjob.cached import refill_flush_file
 from scrjob.errors import FormatError, NotInAllocationError, ScavengeError, ScrError
 from scrjob.formats.index import Index
 from scrjob.list_down_nodes import list_down_nodes
+from scrjob.supervisor import lostnodes
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
@@ -162,14 +163,15 @@ def save_datasets(
     say(f"jobnodes:  {nodes}")
     say(f"downnodes: {sorted(down)}")
     say(f"upnodes:   {up}")
-    if up:
-        try:
-            refill_flush_file(jobenv, up)
-        except (ScrError, OSError) as error:  # it only adds to what the flush file says
-            logger.warning("the flush file is used as it is: %s", error)
     saver = _Saver(jobenv, up, log, say, detail or say)
-    failed_output = saver.outputs()
-    saver.checkpoints(failed_output)
+    with lostnodes.heeded(jobenv, up, say):
+        if up:
+            try:
+                refill_flush_file(jobenv, up)
+            except (ScrError, OSError) as error:  # it only adds to what the flush file says
+                logger.warning("the flush file is used as it is: %s", error)
+        failed_output = saver.outputs()
+        saver.checkpoints(failed_output)
     newest = [row for row in saver.saved if row.kind == "checkpoint"][:1]
     outputs = [row for row in saver.saved if row.kind == "output"]
     return Postrun(saver.saved, all(row.safe for row in [*newest, *outputs]))

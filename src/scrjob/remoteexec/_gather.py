@@ -6,11 +6,12 @@ Import it where nodes are asked, not before: it brings subprocess.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import selectors
 import signal
-from typing import TYPE_CHECKING, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence
 
 from scrjob._clock import Deadline, wait_for
 from scrjob._process import kill_group, signal_group, wait_process
@@ -23,6 +24,7 @@ _READ_BYTES = 1 << 16
 EXIT_S = 0.2  # between the end of a process's output and its own
 END_GRACE_S = 0.2  # for a process past the deadline to follow TERM
 LINGER_S = 40.0  # srun takes up to 20 s to take leave of a dead node
+LOOK_AGAIN_S = 0.5  # for nodes that are lost meanwhile
 FILES_KEPT = 64  # descriptors that are left to the rest of this process
 FILES_EACH = 4  # two pipes, and what starting a process needs for a moment
 
@@ -88,6 +90,14 @@ class Call:
         self.ended = wait_process(self._process, EXIT_S)
         return True
 
+    def leave(self, selector: selectors.BaseSelector) -> None:
+        """Hear no more of it; ``end_all`` ends it."""
+        if self._process is not None:
+            for stream in (self._process.stdout, self._process.stderr):
+                if not stream.closed:
+                    with contextlib.suppress(KeyError):  # has ended before
+                        selector.unregister(stream)
+
     @property
     def running(self) -> bool:
         """Tell whether its process is there."""
@@ -117,11 +127,13 @@ def gather(
     *,
     limit_s: float,
     side_by_side: int,
+    given_up: Optional[Callable[[Call], bool]] = None,
 ) -> None:
     """Run all calls, at most ``side_by_side`` at the same time, and return when they have ended.
 
-    What runs after ``limit_s`` seconds gets TERM. What does not end at once is seen off in the background:
-    an srun that is killed leaves its step behind.
+    A call that ``given_up`` names, which is asked now and then, is not waited for. What runs after
+    ``limit_s`` seconds gets TERM. What does not end at once is seen off in the background: an srun that is
+    killed leaves its step behind.
     """
     deadline = Deadline(context.clock, limit_s)
     room = max(1, min(side_by_side, files_left() // FILES_EACH))
@@ -135,9 +147,14 @@ def gather(
                     call = waiting.pop()
                     if call.start(context, environ, selector):
                         listening.add(call)
-                for key, _ in selector.select(0 if startable else deadline.left()):
+                wait_s = deadline.left() if given_up is None else min(deadline.left(), LOOK_AGAIN_S)
+                for key, _ in selector.select(0 if startable else wait_s):
                     call = key.data[0]
                     if call.read(selector, key):
+                        listening.discard(call)
+                if given_up is not None and not startable:
+                    for call in filter(given_up, tuple(listening)):
+                        call.leave(selector)
                         listening.discard(call)
     finally:
         end_all(calls, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Iterable, Optional, Sequence, TypeVar
+from typing import TYPE_CHECKING, Callable, Collection, Iterable, Optional, Sequence, TypeVar
 
 from scrjob._plugins import Plugin
 from scrjob.errors import NotSupportedError
@@ -86,6 +86,7 @@ class RemoteExec(Plugin):
 
     name = "none"
     timeout_s: float = DEFAULT_TIMEOUT_S
+    lost: Optional[Callable[[], Collection[str]]] = None
 
     knows_its_nodes: bool = False
     """True if an answer proves on which node it was given; else answering host names are compared."""
@@ -103,6 +104,15 @@ class RemoteExec(Plugin):
         """Return a copy of this object whose calls have a deadline of ``timeout_s`` seconds."""
         other = copy.copy(self)
         other.timeout_s = timeout_s
+        return other
+
+    def heeding(self: R, lost: Callable[[], Collection[str]]) -> R:
+        """Return a copy whose calls need not wait for nodes that ``lost()`` names by and by.
+
+        For calls that take long. A back end that notices dead nodes by itself need not look at it.
+        """
+        other = copy.copy(self)
+        other.lost = lost
         return other
 
     def rexec(

@@ -20,7 +20,16 @@ that uses everything, and do not disturb it.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 from scrjob._clock import Deadline
 from scrjob.errors import CommandError, CommandTimeoutError, ScrError
@@ -119,10 +128,10 @@ class Srun(RemoteExec):
         deadline = Deadline(context.clock, limit_s)
         width = self._tree_width(context) if len(nodes) > TREE_WIDTH else TREE_WIDTH
         groups = [nodes[at : at + width] for at in range(0, len(nodes), width)]
-        steps = run_steps(groups, result, context, limit_s)
+        steps = run_steps(groups, result, context, limit_s, self.lost)
         if len(nodes) > 1 and not deadline.passed():
             singles = [[node] for step in steps if step.refused for node in step.silent]
-            steps += run_steps(singles, result, context, deadline.left())
+            steps += run_steps(singles, result, context, deadline.left(), self.lost)
         problems = [step.problem for step in steps if step.problem is not None]
         if problems and not any(step.made for step in steps):
             raise problems[0]
@@ -151,19 +160,38 @@ class Step(NamedTuple):
 
 
 def run_steps(
-    groups: Sequence[Sequence[str]], result: RemoteExecResult, context: Context, limit_s: float
+    groups: Sequence[Sequence[str]],
+    result: RemoteExecResult,
+    context: Context,
+    limit_s: float,
+    lost: Optional[Callable[[], Collection[str]]] = None,
 ) -> list[Step]:
     """Run the result's command in one step for each group of nodes, and enter the answers."""
     from scrjob.remoteexec._gather import Call, gather  # noqa: PLC0415 - brings subprocess
 
     calls = [Call(build_srun(group, result.argv(), limit_s)) for group in groups]
+    group_of = dict(zip(calls, groups))
+
+    def waits_for_the_lost(call: Call) -> bool:
+        # Slurm may take minutes to see that a node is gone, and srun waits for it as long.
+        gone = set(lost() if lost else ()).intersection(group_of[call])
+        if not gone:
+            return False
+        answers = parse_answers(*call.lines())
+        return all(
+            node in gone or (node in answers and _wrapper.parse_stream(answers[node][0]).end)
+            for node in group_of[call]
+        )
+
     gather(
         calls,
         context,
         step_environ(context.environ),
         limit_s=limit_s + _wrapper.LATE_S,
         side_by_side=SIDE_BY_SIDE,
+        given_up=waits_for_the_lost if lost else None,
     )
+    gone = set(lost() if lost else ())
     steps = []
     for call, group in zip(calls, groups):
         call.check_started()
@@ -172,7 +200,8 @@ def run_steps(
         errors = parse_errors(err)
         for node in group:
             lines = answers.get(node, ((), ()))
-            _wrapper.enter(result, node, lines, limit_s, error_about(node, errors))
+            said = "the node is lost" if node in gone else error_about(node, errors)
+            _wrapper.enter(result, node, lines, limit_s, said)
         made = bool(answers) or any(line.startswith(LAUNCHING) for line in err)
         silent = [node for node in group if node not in answers]
         refused = call.ended is not None and not any(CONTROLLER in error for error in errors)

@@ -11,7 +11,6 @@ from scrjob.supervisor.heartbeat import Pace
 from scrjob.watchdog import Limits
 
 if TYPE_CHECKING:
-    from scrjob.param import Param
     from scrjob.protocols import JobEnvironment
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class Settings(NamedTuple):
             watchdog=Limits.from_param(param) if param.get_bool("SCR_WATCHDOG") else None,
             halt_grace_s=param.get_seconds("SCR_HALT_GRACE", DEFAULT_GRACE_S),
             settle_s=param.get_seconds("SCR_RUN_SETTLE_SECONDS", DEFAULT_SETTLE_S),
-            heartbeat=_pace(param) if param.get_bool("SCR_HEARTBEAT", default=True) else None,
+            heartbeat=heartbeat_pace(jobenv),
             reserve_s=param.get_seconds("SCR_RESERVE_SECONDS", 0.0) or None,
         )
 
@@ -80,7 +79,15 @@ class Settings(NamedTuple):
         return min(RESERVE_MOST_S, RESERVE_SHARE * left_at_start_s)
 
 
-def _pace(param: Param) -> Pace:
+def heartbeat_pace(jobenv: JobEnvironment) -> Optional[Pace]:
+    """Return how often nodes are asked whether they are alive, None for never.
+
+    Raises:
+        ConfigError: a setting is not of its kind.
+    """
+    param = jobenv.param
+    if not param.get_bool("SCR_HEARTBEAT", default=True):
+        return None
     return Pace(
         ping_s=param.get_seconds("SCR_HEARTBEAT_PING", DEFAULT_PING_S),
         echo_s=param.get_seconds("SCR_HEARTBEAT_ECHO", DEFAULT_ECHO_S),
