@@ -228,7 +228,7 @@ class TestHealthyNode:
                 200,
                 node_tests=(),
             )
-        assert "no node runs a command" in caplog.text
+        assert "remote execution is broken, or late: 5 nodes" in caplog.text
 
     def test_whose_remote_execution_raises(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

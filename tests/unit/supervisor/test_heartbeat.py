@@ -155,3 +155,17 @@ def test_a_word_about_a_node_that_is_not_pinged_has_it_run_a_command(tmp_path: P
     beats.heartbeat.confirm(["n2"])
     beats.wait(9)
     assert beats.suspects() == ["n2"]
+
+
+def test_remote_execution_that_is_late_for_many_nodes_condemns_none(tmp_path: Path) -> None:
+    beats = Beats(tmp_path, "echo")
+    many = [f"n{i}" for i in range(1, 101)]
+    for late, believed in ((60, False), (40, True)):
+        beats.suspicion = Suspicion()
+        beats.heartbeat.begin(beats.suspicion, many)
+        beats.cluster.silent = set(many[:late])
+        for _ in range(390):
+            beats.heartbeat.tend(lambda: many)
+            beats.cluster.clock.advance(0.1)
+            beats.cluster.runner.go_on(end=False)
+        assert bool(beats.suspects()) == believed
