@@ -60,9 +60,9 @@ _FORMS = (
     _form(
         Said.NOT_STARTED,
         r"Unable to (?:create step|confirm allocation|allocate resources)|Only allocated \d+ nodes asked"
-        r"|Application launch failed|task \d+ launch failed|srun prolog failed|Step launch aborted"
-        r"|Cancelled pending (?:job )?step|unrecognized option|invalid option|option .*requires an argument"
-        r"|Invalid (?:numeric value|--|node name)|No executable program|Step created for job failed",
+        r"|Application launch failed|task \d+ launch failed|srun prolog failed|.*Step launch aborted"
+        r"|unrecognized option|invalid option|option .*requires an argument|.* is not a valid node count"
+        r"|Invalid (?:numeric value|--|node name)|No executable program|Job not submitted",
     ),
 )
 _EXITED = re.compile(r": Exited with exit code ([0-9]+)")
