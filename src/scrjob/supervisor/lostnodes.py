@@ -32,8 +32,8 @@ def heeded(
     Raises:
         ConfigError: a setting of the heartbeat is wrong.
     """
-    pace = heartbeat_pace(jobenv)
-    if pace is None or not jobenv.resmgr.heartbeats or not nodes:
+    pace = heartbeat_pace(jobenv) if jobenv.resmgr.heartbeats and nodes else None
+    if pace is None:
         yield
         return
     heartbeat = Heartbeat(jobenv, pace, say)

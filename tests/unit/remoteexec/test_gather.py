@@ -69,6 +69,29 @@ def test_descriptors_bound_the_number_as_well(monkeypatch: pytest.MonkeyPatch) -
     assert [call.ended for call in calls] == [0] * 3
 
 
+def test_a_call_that_is_given_up_is_not_waited_for() -> None:
+    """The others are; and what it said before is there."""
+    hanging = python("import time; print('begun', flush=True); time.sleep(600)")
+    other = python("import time; time.sleep(1.0); print('done')")
+    runner = Runner()
+    began = time.monotonic()
+    gather(
+        [hanging, other],
+        fake_context(runner=runner, clock=SystemClock()),
+        {},
+        limit_s=60.0,
+        side_by_side=8,
+        given_up=lambda call: call is hanging and bool(call.stdout),
+    )
+    assert time.monotonic() - began < 10.0
+    assert hanging.ended is None
+    assert hanging.lines()[0] == ["begun", ""]
+    assert other.ended == 0
+    for function in runner.later:
+        function()
+    assert not any(call.running for call in (hanging, other))
+
+
 def test_what_was_said_before_the_deadline_is_there() -> None:
     hanging = python("import time; print('begun', flush=True); time.sleep(600)")
     began = time.monotonic()
