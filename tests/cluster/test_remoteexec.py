@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterator, Optional
 
@@ -103,6 +105,18 @@ def busy(world: RigWorld, *command: str) -> Running:
     return step
 
 
+def test_much_that_cannot_be_made_smaller_comes_whole_from_all_nodes(steps: RigWorld) -> None:
+    """slurmstepd hands on lines in pieces of its own."""
+    code = (
+        "import hashlib, os, sys; data = os.urandom(5_000_000); sys.stdout.buffer.write(data);"
+        "sys.stderr.write(hashlib.sha256(data).hexdigest())"
+    )
+    result = steps.rexec().rexec([sys.executable, "-c", code], steps.nodes, steps.jobenv)
+    for node in steps.nodes:
+        data = result.stdout(node).encode("utf-8", "surrogateescape")
+        assert (result.rc(node), result.stderr(node)) == (0, hashlib.sha256(data).hexdigest())
+
+
 def test_neither_a_full_node_nor_a_dead_one_holds_up_the_others(steps: RigWorld) -> None:
     """Lesson B3: without ssh, beside a step that uses everything, while a node is dead."""
     program = busy(steps, "sleep", "100")
@@ -135,7 +149,7 @@ def test_without_its_controller_slurm_says_nothing_about_any_node(steps: RigWorl
     """Lesson A12: and says so in time."""
     steps.rig.touched = True
     steps.rig.stop_service("slurmctld")
-    with pytest.raises(CommandError, match="Unable to contact slurm controller|made no step"):
+    with pytest.raises(CommandError, match=r"Unable to contact slurm controller|made no step"):
         steps.rexec().bounded(2.0).rexec(["true"], steps.nodes, steps.jobenv)
 
 

@@ -128,7 +128,7 @@ def test_nodes_that_were_not_reached_in_time_say_so(site: SshWorld) -> None:
 
 def test_pdsh_works_where_its_files_cannot_be_limited(tmp_path: Path) -> None:
     world = SshWorld(tmp_path, Pdsh)
-    for tool in ("pdsh", "sh", "bash", "env", "grep", "timeout", "base64", "echo"):
+    for tool in ("pdsh", "sh", "bash", "env", "grep", "timeout", "gzip", "base64", "echo"):
         (world.bin / tool).symlink_to(f"/usr/bin/{tool}")
     result = world.rexec().rexec(["echo", "x"], world.nodes, world.job(PATH=str(world.bin)))
     assert [result.stdout(node) for node in world.nodes] == ["x\n"] * 3

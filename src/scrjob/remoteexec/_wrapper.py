@@ -3,14 +3,14 @@
 
 pdsh, ClusterShell and srun move lines of text: they cut long ones, put labels in front, drop NUL bytes,
 carriage returns and the last line's end, mix in messages of their own, and tell of many exit codes only the
-largest. So a few lines of shell on the node send both streams as base64 between two marks::
+largest. So a few lines of shell on the node send both streams, each between two marks::
 
     scrjob:begin NODE       (NODE as Slurm calls it, "" without Slurm)
-    aGVsbG8K
-    scrjob:end CODE         (the exit code, 128+N for signal N, or "late")
+    H4sIAAAAAAAEA8tIzcnJ5...     (base64 of gzip, whose checksum tells whether all of it came)
+    scrjob:end:CODE;        (the exit code, 128+N for signal N, or "late")
 
 The same lines give the command no input, end it at its deadline whether or not anybody still listens, and end
-what it left running. A node needs a POSIX shell and coreutils' ``timeout`` and ``base64``.
+what it left running. A node needs a POSIX shell, gzip, and coreutils' ``timeout`` and ``base64``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import math
 import os
 import re
 import shlex
+import zlib
+from binascii import Error as BinasciiError
 from binascii import a2b_base64
 from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Optional, Sequence
 
@@ -39,14 +41,15 @@ LINE_CHARS = (
 _INSIDE = (
     'exec 7>&2 2>/dev/null; (exec "$@" 2>&7 3>&- 4>&- 5>&- 6>&- 7>&-); echo $? >&5; kill -s KILL 0'
 )
-# 3 and 4 are the transport's streams, 6 is the way of the command's stdout into its base64.
+_PACK = f"gzip -1 -c | base64 -w {LINE_CHARS}"
+# 3 and 4 are the transport's streams, 6 is the way of the command's stdout to its gzip.
 SCRIPT = (
     "t=$1; shift; "
     f"echo {BEGIN} $SLURMD_NODENAME; echo {BEGIN} >&2; "
     "exec 3>&1 4>&2 2>/dev/null </dev/null; "
     f"c=$({{ {{ timeout -s KILL $t sh -c '{_INSIDE}' sh \"$@\" 2>&1 >&6"
-    f" | base64 -w {LINE_CHARS} >&4; }} 6>&1 | base64 -w {LINE_CHARS} >&3; }} 5>&1); "
-    f"c=${{c:-{LATE}}}; echo {END} $c; echo {END} $c >&4"
+    f" | {_PACK} >&4; }} 6>&1 | {_PACK} >&3; }} 5>&1); "
+    f'c=${{c:-{LATE}}}; echo "{END}:$c;"; echo "{END}:$c;" >&4'
 )
 
 DECODE = 'eval "$(printf %b "$0")"'
@@ -54,7 +57,9 @@ PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 """What a login on the node would not know by itself: Python, scrjob and the user's tools are found by it."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_GZIP = 31  # zlib's number for the format of gzip
+_PIECE = re.compile(r"[A-Za-z0-9+/=:;]*")
+_END = re.compile(rf"{END}:(\w+);")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _./=:,+@-")
 
 
@@ -106,36 +111,50 @@ def passed_environ(environ: Mapping[str, str]) -> dict[str, str]:
 class Stream(NamedTuple):
     """What came on one stream.
 
-    ``node`` is what stood behind the mark at the begin, None if the command did not begin; ``end`` what
-    stood behind that at the end, None if it did not come; ``noise`` the last line that is none of ours.
+    ``node`` is what stood behind the mark at the begin, None if the command did not begin; ``whole`` tells
+    whether ``data`` is all; ``end`` is what stood behind the mark at the end, None if that did not come;
+    ``noise`` the last line that is none of ours.
     """
 
     node: Optional[str]
     data: bytes
+    whole: bool
     end: Optional[str]
     noise: str
 
 
 def parse_stream(lines: Iterable[str]) -> Stream:
-    """Return what one stream of one node has between the marks."""
+    """Return what one stream of one node has between the marks.
+
+    Only the mark at the begin is looked for in one line: slurmstepd hands on the end of a long output in
+    pieces of 1024 bytes, and srun makes a line of each.
+    """
     node: Optional[str] = None
-    end: Optional[str] = None
     noise = ""
-    body: list[str] = []
+    pieces: list[str] = []
     for line in lines:
         # A login script may have said something without a line break just before.
         before, begun, after = line.partition(BEGIN)
         if begun and node is None:
             node, noise = after.strip(), before.strip() or noise
-        elif node is None or end is not None:
-            noise = line.strip() or noise
-        elif line.startswith(END):
-            end = line[len(END) :].strip()
-        elif len(line) % 4 == 0 and _BASE64.fullmatch(line):
-            body.append(line)
+        elif node is not None and _PIECE.fullmatch(line):
+            pieces.append(line)
         else:
             noise = line.strip() or noise
-    return Stream(node, a2b_base64("".join(body)), end, noise)
+    text = "".join(pieces)
+    found = _END.search(text)
+    data, whole = _unpack(text[: found.start()] if found else text)
+    return Stream(node, data, whole, found[1] if found else None, noise)
+
+
+def _unpack(text: str) -> tuple[bytes, bool]:
+    """Return the bytes as far as they can be had, and whether they are all, and right."""
+    unzip = zlib.decompressobj(wbits=_GZIP)
+    try:
+        data = unzip.decompress(a2b_base64(text[: len(text) // 4 * 4]))
+    except (BinasciiError, zlib.error):
+        return b"", False
+    return data, unzip.eof and not unzip.unused_data
 
 
 def enter(
@@ -157,8 +176,9 @@ def enter(
     out, err = parse_stream(lines[0]), parse_stream(lines[1])
     result.append_stdout(node, out.data.decode("utf-8", "surrogateescape"))
     result.append_stderr(node, err.data.decode("utf-8", "surrogateescape"))
-    if out.end is not None and out.end == err.end and out.end.isdecimal():
-        result.set_rc(node, int(out.end))
+    code = out.end or ""
+    if out.whole and err.whole and code == err.end and code.isdecimal():
+        result.set_rc(node, int(code))
     else:
         result.set_failure(node, one_line(reason(out, err, limit_s, said)))
 
@@ -166,8 +186,12 @@ def enter(
 def reason(out: Stream, err: Stream, limit_s: float, said: str) -> str:
     """Return why a node has no exit code."""
     late = f"no answer within {round(limit_s, 1):g} s"
+    if LATE in (out.end, err.end):
+        return late
+    if out.end is not None and err.end is not None:
+        return "its answer was damaged on the way"
     own = err.noise or said
-    if LATE in (out.end, err.end) or not own:
+    if not own:
         return late
     return own if out.node is None and err.node is None else f"its answer broke off: {own}"
 

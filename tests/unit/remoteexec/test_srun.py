@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import re
 from typing import Any, Callable, Mapping, Optional, Sequence
 
@@ -35,8 +36,8 @@ ENVIRON = {"SLURM_JOB_ID": "7", "PATH": "/bin"}
 
 def spoken(task: int, text: str, *first: str, end: str = "0") -> str:
     """Return what a task says on one stream."""
-    body = base64.b64encode(text.encode()).decode()
-    lines = [*first, body, f"scrjob:end {end}"]
+    body = base64.b64encode(gzip.compress(text.encode())).decode()
+    lines = [*first, body, f"scrjob:end:{end};"]
     return "".join(f"{task:2}: {line}\n" for line in lines)
 
 

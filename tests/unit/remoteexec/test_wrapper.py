@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import re
 import shlex
+from typing import Callable
 
 import pytest
 
@@ -24,12 +26,12 @@ from scrjob.remoteexec._wrapper import (
 )
 
 
-def b64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+def packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode())).decode()
 
 
 def answer(text: str, end: str = "0", node: str = "") -> list[str]:
-    return [f"scrjob:begin {node}", b64(text), f"scrjob:end {end}", ""]
+    return [f"scrjob:begin {node}", packed(text), f"scrjob:end:{end};", ""]
 
 
 def decoded(text: str) -> str:
@@ -80,24 +82,50 @@ def test_only_needed_variables_go_along_and_no_password() -> None:
 
 def test_what_stands_between_the_marks_is_the_answer() -> None:
     lines = ["motd", *answer("hello\n", node="n1"), "Connection closed"]
-    assert parse_stream(lines) == Stream("n1", b"hello\n", "0", "Connection closed")
+    assert parse_stream(lines) == Stream("n1", b"hello\n", True, "0", "Connection closed")
 
 
 def test_a_login_script_may_leave_its_line_open() -> None:
     lines = answer("x")
     lines[0] = f"Welcome{lines[0]}"
-    assert parse_stream(lines) == Stream("", b"x", "0", "Welcome")
+    assert parse_stream(lines) == Stream("", b"x", True, "0", "Welcome")
 
 
 def test_what_did_not_begin_is_noise() -> None:
     lines = ["ssh: connect to host n1 port 22: No route to host\r", ""]
     noise = "ssh: connect to host n1 port 22: No route to host"
-    assert parse_stream(lines) == Stream(None, b"", None, noise)
+    assert parse_stream(lines) == Stream(None, b"", False, None, noise)
+
+
+def test_pieces_of_broken_lines_are_joined_wherever_they_broke() -> None:
+    """As slurmstepd and srun break the end of long outputs, seen with 22.05."""
+    text = f"{packed('hello' * 100)}scrjob:end:137;"
+    for at in range(len(text) + 1):
+        stream = parse_stream(["scrjob:begin", text[:at], text[at:], "Killed"])
+        assert (stream.data, stream.whole, stream.end) == (b"hello" * 100, True, "137")
 
 
 def test_an_answer_that_broke_off_is_kept_as_far_as_it_came() -> None:
-    lines = ["scrjob:begin", b64("abc"), "client_loop: send disconnect: Broken pipe", "YW"]
-    assert parse_stream(lines) == Stream("", b"abc", None, "YW")
+    lines = ["scrjob:begin", packed("x" * 99)[:-6], "client_loop: send disconnect: Broken pipe"]
+    stream = parse_stream(lines)
+    assert (stream.data, stream.whole, stream.end) == (b"x" * 99, False, None)
+    assert stream.noise == "client_loop: send disconnect: Broken pipe"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:20] + line[24:],
+        lambda line: line[:-4],
+        lambda _: "",
+        lambda _: "Killed",
+        lambda line: line[:-8] + "AAAAAAA=",
+    ],
+)
+def test_what_was_damaged_on_its_way_is_no_answer(damage: Callable[[str], str]) -> None:
+    lines = ["scrjob:begin", damage(packed("hello " * 9)), "scrjob:end:0;"]
+    result = entered(lines, answer(""))
+    assert (result.rc("n1"), result.failure("n1")) == (None, "its answer was damaged on the way")
 
 
 def entered(out: list[str], err: list[str], said: str = "") -> RemoteExecResult:
@@ -117,7 +145,7 @@ def test_both_streams_and_the_code_are_entered() -> None:
         (answer("x", "late"), answer("", "late"), "ssh said", "no answer within 2 s"),
         (answer("x"), ["scrjob:begin"], "", "no answer within 2 s"),
         (answer("x"), ["scrjob:begin", "lost it"], "", "its answer broke off: lost it"),
-        (answer("x", "0"), answer("", "1"), "", "no answer within 2 s"),
+        (answer("x", "0"), answer("", "1"), "", "its answer was damaged on the way"),
         ([], ["Permission denied"], "exit code 255", "Permission denied"),
         ([], [], "ssh ended with exit code 255", "ssh ended with exit code 255"),
         ([], [], "", "no answer within 2 s"),
