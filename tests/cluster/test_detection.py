@@ -73,7 +73,8 @@ def test_a_dead_node_is_known_in_seconds_and_its_spare_runs(
     assert job.causes() == ["node down", "success"], job.said
     bad = job.state()["bad_nodes"]
     assert set(bad) == {"n2"}
-    assert bad["n2"]["test"] == "ping + remote execution"
+    # On a busy machine a command may come late on healthy nodes too; then only pings count.
+    assert bad["n2"]["test"] in ("ping + remote execution", "ping")
     noticed, relaunched = job.after_fault()
     assert noticed < NOTICED_S, job.said
     assert relaunched < RELAUNCHED_S, job.said

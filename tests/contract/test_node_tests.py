@@ -171,6 +171,8 @@ class TestThroughRemoteExecution(NodeTestContract):
 class ManagerWorld(World):
     """The resource manager names the sick ones."""
 
+    heartbeats = ()
+
     def __init__(self) -> None:
         super().__init__()
         self.jobenv = FakeJobEnv(resmgr=self)
