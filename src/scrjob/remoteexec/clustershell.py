@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Optional, Sequence
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence
 
 from scrjob.errors import PluginLoadError
 from scrjob.remoteexec import _ssh, _wrapper
@@ -36,6 +37,7 @@ class ClusterShell(RemoteExec):
             UsageError: a node is named twice.
             ConfigError: SCR_SSH or SCR_SSH_FANOUT cannot be understood.
             PluginLoadError: ClusterShell cannot be imported.
+            CommandError: ssh cannot be started.
         """
         _wrapper.refuse_duplicates(nodes)
         result = RemoteExecResult(argv, nodes)
@@ -48,7 +50,7 @@ class ClusterShell(RemoteExec):
             words=_ssh.words_for(jobenv, self.timeout_s),
             fanout=_ssh.fanout(jobenv),
             limit_s=self.timeout_s + _wrapper.LATE_S,
-            environ=jobenv.context.environ,
+            context=jobenv.context,
         )
         for node in reached:
             out, err = (answers.lines.get((node, name), ()) for name in ("stdout", "stderr"))
@@ -72,7 +74,7 @@ def run_task(
     words: Sequence[str],
     fanout: int,
     limit_s: float,
-    environ: Mapping[str, str],
+    context: Context,
 ) -> Answers:
     """Run ``text`` on ``nodes`` by a ClusterShell task and return what came within ``limit_s`` seconds.
 
@@ -88,7 +90,7 @@ def run_task(
 
     def work() -> None:
         try:
-            _run_here(nodes, text, words, fanout, limit_s, environ, answers)
+            _run_here(nodes, text, words, fanout, limit_s, context, answers)
         except BaseException as problem:  # noqa: BLE001 - raised again by the caller's thread
             problems.append(problem)
 
@@ -106,11 +108,12 @@ def _run_here(
     words: Sequence[str],
     fanout: int,
     limit_s: float,
-    environ: Mapping[str, str],
+    context: Context,
     answers: Answers,
 ) -> None:
     try:
-        from ClusterShell.Event import EventHandler  # noqa: PLC0415 - costs 90 ms
+        from ClusterShell.Engine.Engine import E_READ  # noqa: PLC0415 - costs 90 ms, with the others
+        from ClusterShell.Event import EventHandler  # noqa: PLC0415 - same
         from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet  # noqa: PLC0415 - same
         from ClusterShell.Task import TimeoutError as TaskTimeout  # noqa: PLC0415 - same
         from ClusterShell.Task import task_self  # noqa: PLC0415 - same
@@ -119,8 +122,16 @@ def _run_here(
         raise PluginLoadError(f"ClusterShell cannot be imported: {error}") from error
 
     class Client(SshClient):  # type: ignore[misc]
-        def _build_cmd(self) -> tuple[list[str], dict[str, str]]:
-            return [*words, str(self.key), text], dict(environ)
+        def _build_cmd(self) -> tuple[list[str], None]:
+            return [*words, str(self.key), text], None
+
+        def _exec_nonblock(self, commandlist: list[str], **_: Any) -> Any:
+            # ClusterShell's own way runs Python between fork and exec: a risk beside other threads, and slow.
+            process = context.runner.pipe(commandlist, env=context.environ)
+            for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
+                self.streams.set_stream(name, os.dup(stream.fileno()), E_READ)
+                stream.close()
+            return process
 
     class Worker(WorkerSsh):  # type: ignore[misc]
         SHELL_CLASS = Client
