@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Iterator, Optional
 
 import pytest
@@ -170,3 +171,26 @@ def test_calls_from_several_threads_leave_an_mpi_step_alone(steps: RigWorld) -> 
     assert [codes(answer) for answer in answers] == [dict.fromkeys(steps.nodes, 0)] * 12
     out, err = step.output()
     assert (step.wait(), sorted(out.splitlines())) == (0, ["whole 8"] * 8), err
+
+
+def test_prerun_finds_a_way_that_works_and_tells_it(holder: Holder, tmp_path: Path) -> None:
+    """Lesson A2: one that does not reach the nodes is refused, not taken for healthy nodes."""
+    world = holder.world()
+    environ = {
+        "SCR_PREFIX": str(tmp_path),
+        "SCR_DEBUG": "1",
+        "SLURM_JOB_ID": world.job_id,
+        "SLURM_JOB_NODELIST": "n[1-4]",
+    }
+    here = tmp_path / "here"
+    here.write_text('#!/bin/sh\nexec sh -c "$2"\n', "ascii")
+    here.chmod(0o755)
+    forced = {"SCR_REMOTE_EXEC": "pdsh", "SCR_SSH": str(here)}
+    refused = world.rig.run(["scr_prerun"], environ={**environ, **forced})
+    assert (refused.returncode, refused.stdout) == (78, ""), refused.stderr
+    assert "pdsh: n1, n2, n3 all answer as host 'login'" in refused.stderr
+    done = world.rig.run(["scr_prerun"], environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert "commands on nodes go through srun: 4 of 4 nodes answered" in done.stderr
+    (memory,) = tmp_path.glob(".scr/scrjob.*/remote_exec")
+    assert memory.read_text() == "srun\n"

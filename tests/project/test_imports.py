@@ -47,6 +47,10 @@ ALLOWED = {
     "scrjob.commands.scr_log_event": set(),
     "scrjob.jobenv": set(),
     "scrjob.resmgrs.resourcemanager": {"logging"},
+    "scrjob.remoteexec.clustershell": set(),
+    "scrjob.remoteexec.pdsh": set(),
+    "scrjob.remoteexec.srun": set(),
+    "scrjob.remoteexec.ssh": set(),
 }
 
 
