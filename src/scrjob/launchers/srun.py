@@ -263,7 +263,7 @@ class SRUN(JobLauncher):
             self.context.runner.beside(lambda: self._terminate(name), f"TERM to {name}")
         else:
             signal_group(jobstep, signal.SIGTERM)  # it gives up a step that it does not have yet
-        if not self._gone(jobstep, TERM_GRACE_S):
+        if not (self._gone(jobstep, TERM_GRACE_S) and _ended_by_itself(jobstep)):
             self._cancel(jobstep, CANCELLED_S)
 
     def _terminate(self, name: str) -> None:
