@@ -128,16 +128,27 @@ def gather(
     limit_s: float,
     side_by_side: int,
     given_up: Optional[Callable[[Call], bool]] = None,
+    later: Optional[tuple[float, Callable[[], Sequence[Call]]]] = None,
 ) -> None:
     """Run all calls, at most ``side_by_side`` at the same time, and return when they have ended.
 
-    A call that ``given_up`` names, which is asked now and then, is not waited for. What runs after
-    ``limit_s`` seconds gets TERM. What does not end at once is seen off in the background: an srun that is
-    killed leaves its step behind.
+    What runs after ``limit_s`` seconds gets TERM. What does not end at once is seen off in the background:
+    an srun that is killed leaves its step behind.
+
+    Args:
+        calls: what to run.
+        context: the outside world.
+        environ: of the processes.
+        limit_s: seconds for all of them.
+        side_by_side: how many at the same time, if there are descriptors for so many.
+        given_up: asked now and then; a call that it names is not waited for.
+        later: seconds, and what then gives more calls unless all have ended.
     """
     deadline = Deadline(context.clock, limit_s)
+    second = None if later is None else Deadline(context.clock, later[0])
     room = max(1, min(side_by_side, files_left() // FILES_EACH))
-    waiting = list(reversed(calls))
+    known = list(calls)
+    waiting = list(reversed(known))
     listening: set[Call] = set()
     try:
         with selectors.DefaultSelector() as selector:
@@ -147,8 +158,10 @@ def gather(
                     call = waiting.pop()
                     if call.start(context, environ, selector):
                         listening.add(call)
-                wait_s = deadline.left() if given_up is None else min(deadline.left(), LOOK_AGAIN_S)
-                for key, _ in selector.select(0 if startable else wait_s):
+                waits = [0.0 if startable else deadline.left()]
+                waits += [LOOK_AGAIN_S] if given_up is not None else []
+                waits += [second.left()] if second is not None else []
+                for key, _ in selector.select(min(waits)):
                     call = key.data[0]
                     if call.read(selector, key):
                         listening.discard(call)
@@ -156,8 +169,13 @@ def gather(
                     for call in filter(given_up, tuple(listening)):
                         call.leave(selector)
                         listening.discard(call)
+                if later is not None and second is not None and second.passed():
+                    second = None
+                    more = later[1]() if listening else ()
+                    known += more
+                    waiting[:0] = reversed(more)
     finally:
-        end_all(calls, context)
+        end_all(known, context)
 
 
 def end_all(calls: Sequence[Call], context: Context) -> None:

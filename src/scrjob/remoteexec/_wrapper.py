@@ -57,6 +57,7 @@ PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 """What a login on the node would not know by itself: Python, scrjob and the user's tools are found by it."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LAST_LINES = 8  # of a stream, in which the mark at the end is if it has come
 _GZIP = 31  # zlib's number for the format of gzip
 _PIECE = re.compile(r"[A-Za-z0-9+/=:;]*")
 _END = re.compile(rf"{END}:(\w+);")
@@ -145,6 +146,20 @@ def parse_stream(lines: Iterable[str]) -> Stream:
     found = _END.search(text)
     data, whole = _unpack(text[: found.start()] if found else text)
     return Stream(node, data, whole, found[1] if found else None, noise)
+
+
+def begun_on(lines: Iterable[str]) -> Optional[str]:
+    """Return the ``node`` of a stream."""
+    for line in lines:
+        _, begun, after = line.partition(BEGIN)
+        if begun:
+            return after.strip()
+    return None
+
+
+def has_ended(lines: Sequence[str]) -> bool:
+    """Tell whether the mark at the end of a stream has come."""
+    return _END.search("".join(lines[-_LAST_LINES:])) is not None
 
 
 def _unpack(text: str) -> tuple[bytes, bool]:

@@ -9,7 +9,8 @@ What Slurm does when a node of a step is bad, seen with 22.05 on a real cluster,
   the whole step*, ``--no-kill`` or not. Nobody waits for that here, and before a command that may take so
   long a short step finds out which nodes are there, and only those get it.
 - srun hands the start on through a tree of nodes if there are more than TreeWidth: a dead one in it cuts off
-  those behind it for as long. No step here has more nodes than that.
+  those behind it for as long. So in a quick call the silent nodes are asked again, by steps without a tree.
+  (Not all of them at the begin: a job may have only so many steps, see MaxStepCount in slurm.conf.)
 - A killed srun leaves its step behind in the list; after TERM it ends the step, as soon as it has given up
   the dead node. So it is seen off in the background.
 
@@ -32,36 +33,29 @@ from typing import (
 )
 
 from scrjob._clock import Deadline
-from scrjob.errors import CommandError, CommandTimeoutError, ScrError
-from scrjob.remoteexec import _wrapper
+from scrjob.errors import CommandError, ScrError
+from scrjob.remoteexec import _steps, _wrapper
 from scrjob.remoteexec.remoteexec import RemoteExec, RemoteExecResult, not_on_path
 
 if TYPE_CHECKING:
     from scrjob.protocols import Context, JobEnvironment
+    from scrjob.remoteexec._gather import Call
+
+    Lines = tuple[Sequence[str], Sequence[str]]
 
 TREE_WIDTH = 16  # the smallest default of all versions: 50 until 23.02, 16 since
 ASK_WIDTH_S = 5.0
 SIDE_BY_SIDE = 32  # sruns at the same time
 QUICK_S = 8.0  # below the 10 s or more after which srun ends a step with a dead node in it
 LOOK_S = 4.0  # for the nodes to say that they are there
+SECOND_SHARE = (
+    0.4  # of a quick call's time, after which silent nodes are asked by a step of their own
+)
 PATIENCE_S = 60.0  # with a controller or munge that is just being restarted
 PAUSE_S = 1.0
-STEP_NAME = "scrjob-exec"
-
-KEPT = ("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JOBID", "SLURM_JOB_ID", "SLURM_JWT")
-"""Variables of Slurm that srun needs; all others are options of the user's own steps."""
 
 _TREE_WIDTH = re.compile(r"^TreeWidth\s*=\s*([0-9]+)", re.MULTILINE)
 _NODE_NAME = re.compile(r"[^\s,\[\]/]+")
-LAUNCHING = "srun: launching "
-ERROR = "srun: error: "
-CONTROLLER = "slurm controller"  # cannot be contacted
-NODE_FAULTS = (
-    "Requested node configuration is not available",  # seen: down, or none of the allocation (any more)
-    "Required node not available",
-    "Requested nodes are busy",
-    "Invalid node name specified",
-)
 
 
 class Srun(RemoteExec):
@@ -87,7 +81,8 @@ class Srun(RemoteExec):
     ) -> RemoteExecResult:
         """Run ``argv`` on each of ``nodes``; see the base class.
 
-        Where a step was refused before the command began, it is tried once more with one node a step.
+        Where a step was refused before the command began, it is tried once more with one node a step. In a
+        call of at most ``QUICK_S`` seconds a node that is slow to begin may run the command twice.
 
         Raises:
             UsageError: a node is named twice.
@@ -124,16 +119,19 @@ class Srun(RemoteExec):
     def _rounds(
         self, result: RemoteExecResult, nodes: Sequence[str], context: Context, limit_s: float
     ) -> None:
-        """Run the result's command by steps of many nodes, then by single ones where those were refused."""
+        """Run the result's command by one step, then by single ones where that was refused."""
         deadline = Deadline(context.clock, limit_s)
-        width = self._tree_width(context) if len(nodes) > TREE_WIDTH else TREE_WIDTH
-        groups = [nodes[at : at + width] for at in range(0, len(nodes), width)]
-        steps = run_steps(groups, result, context, limit_s, self.lost)
+        # A long command goes to nodes that were there just before, and must not begin twice.
+        tree = self._tree_width(context) if len(nodes) > TREE_WIDTH and limit_s <= QUICK_S else None
+        if tree is not None and len(nodes) <= tree:
+            tree = None
+        steps = Steps(result, context, self.lost)
+        made = steps.run([nodes] if nodes else [], limit_s, tree)
         if len(nodes) > 1 and not deadline.passed():
-            singles = [[node] for step in steps if step.refused for node in step.silent]
-            steps += run_steps(singles, result, context, deadline.left(), self.lost)
-        problems = [step.problem for step in steps if step.problem is not None]
-        if problems and not any(step.made for step in steps):
+            refused = dict.fromkeys(node for step in made if step.refused for node in step.silent)
+            made += steps.run([[node] for node in refused], deadline.left(), None)
+        problems = [step.problem for step in made if step.problem is not None]
+        if problems and not any(step.made for step in made):
             raise problems[0]
 
     def _tree_width(self, context: Context) -> int:
@@ -149,7 +147,7 @@ class Step(NamedTuple):
     Attributes:
         made: the controller made it.
         refused: srun ended by itself, and the controller was there.
-        silent: nodes on which the command did not begin.
+        silent: nodes on which the command did not begin, by this step or another.
         problem: why there was no step, if no node is to blame.
     """
 
@@ -159,141 +157,117 @@ class Step(NamedTuple):
     problem: Optional[CommandError]
 
 
-def run_steps(
-    groups: Sequence[Sequence[str]],
-    result: RemoteExecResult,
-    context: Context,
-    limit_s: float,
-    lost: Optional[Callable[[], Collection[str]]] = None,
-) -> list[Step]:
-    """Run the result's command in one step for each group of nodes, and enter the answers."""
-    from scrjob.remoteexec._gather import Call, gather  # noqa: PLC0415 - brings subprocess
+class Steps:
+    """Steps side by side that run one command.
 
-    calls = [Call(build_srun(group, result.argv(), limit_s)) for group in groups]
-    group_of = dict(zip(calls, groups))
+    Args:
+        result: whose command it is, and where the answers go.
+        context: the outside world.
+        lost: names nodes that need not be waited for.
+    """
 
-    def waits_for_the_lost(call: Call) -> bool:
-        # Slurm may take minutes to see that a node is gone, and srun waits for it as long.
-        gone = set(lost() if lost else ()).intersection(group_of[call])
+    def __init__(
+        self,
+        result: RemoteExecResult,
+        context: Context,
+        lost: Optional[Callable[[], Collection[str]]],
+    ) -> None:
+        self._result = result
+        self._context = context
+        self._lost = lost
+
+    def run(
+        self, groups: Sequence[Sequence[str]], limit_s: float, tree: Optional[int]
+    ) -> list[Step]:
+        """Run one step for each group of nodes, and enter the answers.
+
+        Args:
+            groups: the nodes of each step.
+            limit_s: seconds for all of it.
+            tree: nodes that are silent after a part of the time are asked once more, by steps of at
+                most so many; None: they are not.
+        """
+        from scrjob.remoteexec._gather import Call, gather  # noqa: PLC0415 - brings subprocess
+
+        deadline = Deadline(self._context.clock, limit_s)
+        argv = self._result.argv()
+        calls = {Call(_steps.build_srun(group, argv, limit_s)): group for group in groups}
+
+        def again() -> list[Call]:
+            if tree is None or not any(_is_made(call) for call in calls):
+                return []
+            begun = _answers(calls)
+            silent = [node for group in groups for node in group if node not in begun]
+            parts = [silent[at : at + tree] for at in range(0, len(silent), tree)]
+            more = {Call(_steps.build_srun(part, argv, deadline.left())): part for part in parts}
+            calls.update(more)
+            return list(more)
+
+        gather(
+            list(calls),
+            self._context,
+            _steps.step_environ(self._context.environ),
+            limit_s=limit_s + _wrapper.LATE_S,
+            side_by_side=SIDE_BY_SIDE,
+            given_up=(lambda call: self._waits_for_the_lost(call, calls)) if self._lost else None,
+            later=(SECOND_SHARE * limit_s, again),
+        )
+        return self._enter(calls, limit_s)
+
+    def _waits_for_the_lost(self, call: Call, calls: Mapping[Call, Sequence[str]]) -> bool:
+        """Tell whether only lost nodes are missing: Slurm may take minutes to see that they are gone."""
+        gone = set(self._lost() if self._lost else ()).intersection(calls[call])
         if not gone:
             return False
-        answers = parse_answers(*call.lines())
-        return all(
-            node in gone or (node in answers and _wrapper.parse_stream(answers[node][0]).end)
-            for node in group_of[call]
-        )
+        answers = _answers(calls)
+        return all(node in gone or _ended(answers.get(node)) for node in calls[call])
 
-    gather(
-        calls,
-        context,
-        step_environ(context.environ),
-        limit_s=limit_s + _wrapper.LATE_S,
-        side_by_side=SIDE_BY_SIDE,
-        given_up=waits_for_the_lost if lost else None,
+    def _enter(self, calls: Mapping[Call, Sequence[str]], limit_s: float) -> list[Step]:
+        answers = _answers(calls)
+        gone = set(self._lost() if self._lost else ())
+        steps = []
+        said: dict[str, str] = {}
+        for call, group in calls.items():
+            call.check_started()
+            errors = _steps.parse_errors(call.lines()[1])
+            for node in group:
+                said[node] = said.get(node) or _steps.error_about(node, errors)
+            made = _is_made(call)
+            ended = call.ended is not None
+            steps.append(
+                Step(
+                    made,
+                    ended and not any(_steps.CONTROLLER in error for error in errors),
+                    [node for node in group if node not in answers],
+                    None if made else _steps.no_step(call.ended, errors, limit_s),
+                )
+            )
+        said.update(dict.fromkeys(gone.intersection(said), "the node is lost"))
+        for node, why in said.items():
+            _wrapper.enter(self._result, node, answers.get(node, ((), ())), limit_s, why)
+        return steps
+
+
+def _is_made(call: Call) -> bool:
+    """Tell whether the controller has made the step of this call."""
+    out, err = call.lines()
+    return any(line.startswith(_steps.LAUNCHING) for line in err) or bool(
+        _steps.parse_answers(out, err)
     )
-    gone = set(lost() if lost else ())
-    steps = []
-    for call, group in zip(calls, groups):
-        call.check_started()
-        out, err = call.lines()
-        answers = parse_answers(out, err)
-        errors = parse_errors(err)
-        for node in group:
-            lines = answers.get(node, ((), ()))
-            said = "the node is lost" if node in gone else error_about(node, errors)
-            _wrapper.enter(result, node, lines, limit_s, said)
-        made = bool(answers) or any(line.startswith(LAUNCHING) for line in err)
-        silent = [node for node in group if node not in answers]
-        refused = call.ended is not None and not any(CONTROLLER in error for error in errors)
-        problem = None if made else no_step(call.ended, errors, limit_s)
-        steps.append(Step(made, refused, silent, problem))
-    return steps
 
 
-def build_srun(nodes: Sequence[str], argv: Sequence[str], limit_s: float) -> list[str]:
-    """Return the srun call that runs ``argv`` once on each of ``nodes``, without shell or user's options.
-
-    Source: srun(1) 22.05; ``--overlap`` came with 20.11.
-    """
-    count = len(nodes)
-    return [
-        "srun",
-        "--verbose",  # tells when the step is made
-        f"--job-name={STEP_NAME}",
-        f"--nodes={count}",
-        f"--ntasks={count}",
-        "--ntasks-per-node=1",
-        f"--nodelist={','.join(nodes)}",
-        f"--immediate={_wrapper.whole_seconds(limit_s / 2)}",
-        "--overlap",
-        "--mem=0",
-        "--gres=none",
-        "--mpi=none",
-        "--cpu-bind=none",
-        "--input=none",
-        "--label",
-        "--no-kill",
-        "--kill-on-bad-exit=0",
-        "--wait=0",
-        "--export=ALL",
-        *_wrapper.node_argv(argv, limit_s),
-    ]
-
-
-def step_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for srun: what names the allocation, and no options of the user's steps."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in KEPT or not name.startswith(("SLURM_", "SRUN_"))
-    }
-
-
-def parse_answers(out: Iterable[str], err: Iterable[str]) -> dict[str, tuple[list[str], list[str]]]:
-    """Return the lines of stdout and stderr of each node on which the command began.
-
-    A task's lines begin with its number; where it runs it says itself.
-    """
-    outs, errs = _by_task(out), _by_task(err)
-    answers = {}
-    for task, lines in outs.items():
-        node = _wrapper.parse_stream(lines).node
-        if node:
-            answers[node] = (lines, errs.get(task, []))
-    return answers
-
-
-def _by_task(lines: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        label, colon, rest = line.partition(": ")
-        if colon and label.strip().isdecimal():
-            found.setdefault(label.strip(), []).append(rest)
+def _answers(calls: Iterable[Call]) -> dict[str, Lines]:
+    """Return what the nodes say, of two steps on a node what has come to its end."""
+    found: dict[str, Lines] = {}
+    for call in calls:
+        for node, lines in _steps.parse_answers(*call.lines()).items():
+            if not _ended(found.get(node)):
+                found[node] = lines
     return found
 
 
-def parse_errors(err: Iterable[str]) -> list[str]:
-    """Return srun's own errors."""
-    return [line[len(ERROR) :] for line in err if line.startswith(ERROR)]
-
-
-def error_about(node: str, errors: Sequence[str]) -> str:
-    """Return the error that names ``node``, else the first, "" without any."""
-    for error in errors:
-        if f"node {node}:" in error or error.startswith(f"{node}:"):
-            return error
-    return errors[0] if errors else ""
-
-
-def no_step(ended: Optional[int], errors: Sequence[str], limit_s: float) -> Optional[CommandError]:
-    """Return why Slurm made no step, None if it refused one of the nodes."""
-    said = "\n".join(errors)
-    if ended is None:
-        why = f"Slurm made no step within {round(limit_s, 1):g} s"
-        return CommandTimeoutError(["srun"], stderr=said, seconds=limit_s, why=why)
-    if any(words in said for words in NODE_FAULTS):
-        return None
-    return CommandError(["srun"], returncode=ended, stderr=said)
+def _ended(lines: Optional[Lines]) -> bool:
+    return lines is not None and _wrapper.has_ended(lines[0])
 
 
 def ask_tree_width(context: Context) -> int:

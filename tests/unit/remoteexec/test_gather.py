@@ -171,3 +171,15 @@ def test_some_descriptors_are_left_to_others(monkeypatch: pytest.MonkeyPatch) ->
     assert files_left() == 0
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert files_left() > 10_000
+
+
+def test_more_calls_come_later_unless_all_have_ended() -> None:
+    runner = Runner()
+    context = fake_context(runner=runner, clock=SystemClock())
+    first, second = python("import time; time.sleep(600)"), python("print('second')")
+    gather([first], context, {}, limit_s=1.5, side_by_side=8, later=(0.2, lambda: [second]))
+    assert (first.ended, second.ended) == (None, 0)
+    assert [process.poll() for process in runner.started] == [-signal.SIGTERM, 0]
+    third, never = python("pass"), python("pass")
+    gather([third], context, {}, limit_s=9.0, side_by_side=8, later=(5.0, lambda: [never]))
+    assert (third.ended, len(runner.started)) == (0, 3)

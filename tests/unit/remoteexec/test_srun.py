@@ -6,16 +6,16 @@ from __future__ import annotations
 import base64
 import gzip
 import re
+import time
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 import pytest
 
-from scrjob._process import CommandResult
+from scrjob._clock import SystemClock
+from scrjob._process import CommandResult, SubprocessRunner
 from scrjob.errors import CommandError, CommandTimeoutError, UsageError
 from scrjob.remoteexec import RemoteExecResult
-from scrjob.remoteexec.srun import (
-    Srun,
-    ask_tree_width,
+from scrjob.remoteexec._steps import (
     build_srun,
     error_about,
     no_step,
@@ -23,6 +23,7 @@ from scrjob.remoteexec.srun import (
     parse_errors,
     step_environ,
 )
+from scrjob.remoteexec.srun import Srun, ask_tree_width
 from scrjob.testing.fakes import FakeJobEnv, FakeRunner, fake_context, missing, said
 
 REFUSED = (
@@ -223,18 +224,77 @@ def test_a_controller_that_is_restarted_is_waited_for_before_a_long_command() ->
     assert codes(result) == [0]
 
 
-def test_no_step_has_more_nodes_than_srun_starts_by_itself() -> None:
-    nodes = [f"n{number}" for number in range(45)]
+class HangingSteps(SubprocessRunner):
+    """Steps of which some nodes are silent, and which then do not end; notes what was asked."""
 
+    def __init__(self, silent: Callable[[Sequence[str]], Sequence[str]], width: str = "20") -> None:
+        self.silent = silent
+        self.width = width
+        self.asked: list[list[str]] = []
+
+    def run(self, argv: Sequence[str], **options: Any) -> CommandResult:
+        assert argv == ["scontrol", "show", "config"]
+        return said(argv, f"TopologyPlugin = none\nTreeWidth               = {self.width}\n")
+
+    def pipe(self, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> Any:
+        nodes = asked(argv)
+        self.asked.append(nodes)
+        silent = self.silent(nodes)
+        answer = step(nodes, silent=silent)
+        script = 'printf %s "$1"; printf %s "$2" >&2; [ "$3" ] && exec sleep 600'
+        return super().pipe(
+            ["sh", "-c", script, "sh", answer.stdout, answer.stderr, "".join(silent)]
+        )
+
+
+def ask_hanging(
+    runner: HangingSteps, nodes: Sequence[str], *, timeout_s: float, lost: Sequence[str] = ()
+) -> RemoteExecResult:
+    rexec = Srun().bounded(timeout_s)
+    if lost:
+        rexec = rexec.heeding(lambda: lost)
+    context = fake_context(ENVIRON, runner=runner, clock=SystemClock())
+    return rexec.rexec(["true"], nodes, FakeJobEnv(context=context))
+
+
+MANY = [f"n{number}" for number in range(45)]
+
+
+def test_those_behind_a_dead_node_in_sruns_tree_are_asked_again_without_a_tree() -> None:
+    def silent(nodes: Sequence[str]) -> list[str]:
+        return MANY[20:42] if len(nodes) == 45 else ["n20"] if "n20" in nodes else []
+
+    runner = HangingSteps(silent)
+    result = ask_hanging(runner, MANY, timeout_s=1.5)
+    assert [node for node in MANY if result.rc(node) != 0] == ["n20"]
+    assert result.failure("n20") == "no answer within 1.5 s"
+    assert runner.asked == [MANY, MANY[20:40], MANY[40:42]]
+
+
+def test_without_a_tree_nobody_is_asked_again() -> None:
+    runner = HangingSteps(lambda nodes: nodes[:1], width="50")
+    assert codes(ask_hanging(runner, MANY, timeout_s=0.5)) == [None] + [0] * 44
+    assert runner.asked == [MANY]
+    runner = HangingSteps(lambda nodes: nodes[:1])
+    assert codes(ask_hanging(runner, MANY[:16], timeout_s=0.5)) == [None] + [0] * 15
+    assert runner.asked == [MANY[:16]]
+
+
+def test_a_lost_node_is_not_waited_for() -> None:
+    runner = HangingSteps(lambda _: ["n2"])
+    began = time.monotonic()
+    result = ask_hanging(runner, ["n1", "n2"], timeout_s=8.0, lost=["n2"])
+    assert time.monotonic() - began < 5.0
+    assert (codes(result), result.failure("n2")) == ([0, None], "the node is lost")
+
+
+def test_all_nodes_are_one_step_for_a_job_may_have_only_so_many() -> None:
     def script(argv: Sequence[str]) -> CommandResult:
-        if argv[0] == "scontrol":
-            return said(argv, "TopologyPlugin = none\nTreeWidth               = 20\n")
-        return step(asked(argv))
+        return said(argv, "TreeWidth = 20") if argv[0] == "scontrol" else step(asked(argv))
 
-    result, runner = ask(script, nodes)
+    result, runner = ask(script, MANY)
     assert codes(result) == [0] * 45
-    assert [len(asked(call)) for call in runner.calls if call[0] == "srun"] == [20, 20, 5]
-    assert sum(call[0] == "scontrol" for call in runner.calls) == 1
+    assert [call[0] for call in runner.calls] == ["scontrol", "srun"]
 
 
 @pytest.mark.parametrize(
