@@ -224,6 +224,22 @@ def test_a_controller_that_is_restarted_is_waited_for_before_a_long_command() ->
     assert codes(result) == [0]
 
 
+def test_a_controller_that_stays_away_is_not_waited_for_too_long() -> None:
+    calls = []
+
+    def script(argv: Sequence[str]) -> CommandResult:
+        calls.append(argv)
+        return said(argv, stderr=NO_CONTROLLER, returncode=1)
+
+    with pytest.raises(CommandError, match="Unable to contact slurm controller"):
+        ask(script, ["n1"], timeout_s=40.0)
+    assert len(calls) == 11  # a quarter of the time, once a second
+
+
+def test_what_a_task_says_before_it_begins_is_no_answer() -> None:
+    assert parse_answers(["0: slurmstepd: error: no space left"], []) == {}
+
+
 class HangingSteps(SubprocessRunner):
     """Steps of which some nodes are silent, and which then do not end; notes what was asked."""
 

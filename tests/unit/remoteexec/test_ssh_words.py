@@ -8,7 +8,7 @@ from typing import Sequence
 
 import pytest
 
-from scrjob.errors import CommandError, ConfigError
+from scrjob.errors import CommandError, ConfigError, PluginLoadError
 from scrjob.remoteexec import RemoteExecResult, _ssh
 from scrjob.remoteexec.clustershell import ClusterShell
 from scrjob.remoteexec.pdsh import (
@@ -183,3 +183,14 @@ def test_ssh_that_is_gone_is_told_for_each_node() -> None:
 
 def test_the_launcher_of_the_published_class_changes_nothing() -> None:
     assert vars(Pdsh("srun")) == vars(Pdsh())
+
+
+def test_clustershell_whose_ssh_is_gone_is_broken_and_no_node_is() -> None:
+    with pytest.raises(CommandError, match="No such file"):
+        ClusterShell().rexec(["true"], ["n1"], FakeJobEnv(context=fake_context()))
+
+
+def test_clustershell_that_does_not_import_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ClusterShell.Event", None)
+    with pytest.raises(PluginLoadError, match="ClusterShell cannot be imported"):
+        ClusterShell().rexec(["true"], ["n1"], FakeJobEnv(context=fake_context()))
