@@ -40,7 +40,7 @@ def test_twenty_deaths_in_one_allocation(make_rig: Callable[..., Rig], tmp_path:
     chance = random.Random(os.environ.get("SOAK_SEED", "1"))
     settings = {"SCR_RUNS": "-1", "SCR_FLUSH": "5"}
     job = HeatJob(
-        rig, tmp_path, nodes=USED + DEATHS, settings=settings, steps=6000, every=10, pace_s=0.04
+        rig, tmp_path, nodes=USED + DEATHS, settings=settings, steps=3000, every=10, pace_s=0.04
     ).start()
     job.wait_dataset(1)
     dead: list[str] = []
