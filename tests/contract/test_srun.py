@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
+import psutil
 import pytest
 
 import fakeslurm
+from screen import END_OF_INPUT, Screen
 from scrjob._context import system_context
 from scrjob.errors import CommandError, NotInAllocationError, UsageError
 from scrjob.launchers.srun import SRUN
@@ -65,6 +67,13 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.end()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-ins are Python programs, which on a busy machine start slowly."""
+    monkeypatch.setattr("scrjob.launchers.srun.ASK_LIMIT_S", LIMIT_S)
+    monkeypatch.setattr("scrjob.launchers.srun.CANCEL_LIMIT_S", LIMIT_S)
 
 
 def eventually(question: Callable[[], Any]) -> Any:
@@ -147,6 +156,13 @@ def test_an_abandoned_step_gets_no_grace(world: World) -> None:
     assert world.calls("scancel") == [["7.0"]]
 
 
+def runs(pid: int) -> bool:
+    """A dead process that nobody has collected does not run."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def break_tool(world: World, tool: str, script: str) -> None:
     path = world.state.parent / "bin" / tool
     path.unlink()
@@ -155,8 +171,9 @@ def break_tool(world: World, tool: str, script: str) -> None:
 
 
 def test_a_controller_that_does_not_answer_holds_nobody_up(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("scrjob.launchers.srun.CANCEL_LIMIT_S", 1.5)
     launcher = world.launcher()
     step, _ = launcher.launch_run(["-N1", *SLEEP], NODES, [])
     eventually(lambda: launcher.step_nodes(step))
@@ -327,6 +344,92 @@ def test_too_few_nodes_start_nothing(world: World) -> None:
     assert world.calls("srun") == []
 
 
+GIVING_UP = "echo 'srun: error: Timed out waiting for job step to complete' >&2"
+
+
+def test_a_srun_that_gave_up_is_no_success(world: World) -> None:
+    """Seen with a step that was cancelled in its first moment: srun ended with 0, the tasks ran on."""
+    launcher = world.launcher()
+    first, _ = launcher.launch_run(["-N1", *SLEEP], NODES, [])
+    eventually(lambda: launcher.step_nodes(first))
+    (real,) = fakeslurm.steps(world.state)
+    srun = world.state.parent / "bin" / "srun"
+    kept = srun.read_text()
+    break_tool(world, "srun", GIVING_UP)
+    second, _ = launcher.launch_run(["-N1", "true"], ["r1n2"], [])
+    assert launcher.wait_run(second, LIMIT_S) == (True, False)
+    assert launcher.exit_status(second) == (1, None)
+    second.number = str(real["number"])  # as if it had been its step
+    srun.write_text(kept)
+    third, _ = launcher.launch_run(["-N1", "true"], NODES, [])
+    assert world.calls("scancel") == [["7.0"]], "what runs on is ended"
+    assert first.wait(LIMIT_S) == 137
+    assert third.wait(LIMIT_S) == 0
+
+
+def test_a_cancellation_that_was_missed_is_repeated(world: World) -> None:
+    launcher = world.launcher()
+    step, _ = launcher.launch_run(["-N1", *SLEEP], NODES, [])
+    eventually(lambda: launcher.step_nodes(step))
+    scancel = world.state.parent / "bin" / "scancel"
+    missed = world.scratch / "missed"
+    real = scancel.with_name("real-scancel")
+    scancel.rename(real)
+    scancel.touch()
+    break_tool(world, "scancel", f'test -e {missed} && exec {real} "$@"; touch {missed}')
+    (rank,) = fakeslurm.steps(world.state)[0]["ranks"]
+    launcher.abandon_run(step, ["n08"])
+    assert world.calls("scancel") == [["7.0"]], "the second one"
+    eventually(lambda: not runs(rank))
+
+
+# -- the terminal ---------------------------------------------------------------------------------
+
+TYPING = """
+import sys
+from scrjob._context import system_context
+from scrjob.launchers.srun import SRUN
+launcher = SRUN()
+launcher.bind(system_context())
+step, _ = launcher.launch_run(sys.argv[2:], sys.argv[1].split(), [])
+print("up" if step.typed else "not read", flush=True)
+step.wait(20)
+print("ended", flush=True)
+print("over", input(), flush=True)
+"""
+
+
+def test_what_is_typed_reaches_the_step_and_then_us_again(world: World) -> None:
+    """Lesson B9: srun takes nothing from a terminal whose foreground it is not."""
+    argv = [sys.executable, "-c", TYPING, " ".join(NODES), "-N1", "head", "-n1"]
+    screen = Screen(argv, dict(world.environ))
+    screen.wait(b"up\r\n")
+    screen.type(b"hello\n")
+    screen.wait(b"hello\r\nhello\r\nended\r\n")
+    screen.type(b"later\n")
+    assert screen.code() == 0
+    assert b"over later\r\n" in screen.seen
+
+
+def test_the_end_of_input_reaches_the_step(world: World) -> None:
+    argv = [sys.executable, "-c", TYPING, " ".join(NODES), "-N1", "cat"]
+    screen = Screen(argv, dict(world.environ))
+    screen.wait(b"up\r\n")
+    screen.type(END_OF_INPUT)
+    screen.wait(b"ended\r\n")
+    screen.type(b"x\n")
+    screen.wait(b"over x\r\n")
+    assert screen.code() == 0
+
+
+def test_a_program_with_the_terminal_itself_is_left_alone(world: World) -> None:
+    argv = [sys.executable, "-c", TYPING, " ".join(NODES), "-N1", "--pty", "true"]
+    screen = Screen(argv, dict(world.environ))
+    screen.wait(b"not read\r\n")
+    screen.type(b"x\n")
+    assert screen.code() == 0
+
+
 # -- what a dead supervisor left ------------------------------------------------------------------
 
 STARTER = """
@@ -365,14 +468,14 @@ def test_a_left_step_is_ended_and_no_other(world: World, srun_lives: bool, recor
     _, other = abandoned(world, "theirs", "two", "r1n2")
     if not srun_lives:
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not Path(f"/proc/{pid}").exists())
+        eventually(lambda: not runs(pid))
     ours, theirs = (step["ranks"][0] for step in fakeslurm.steps(world.state))
     launcher = world.launcher(SCR_JOB_ID="one", SCR_PREFIX="/prefix")
     assert launcher.end_orphan(record if recorded else "") is True
-    eventually(lambda: not Path(f"/proc/{ours}").exists())
-    assert not Path(f"/proc/{pid}").exists()
-    assert Path(f"/proc/{theirs}").exists()
-    assert Path(f"/proc/{other}").exists()
+    eventually(lambda: not runs(ours))
+    assert not runs(pid)
+    assert runs(theirs)
+    assert runs(other)
     assert world.calls("scancel") == [["7.0"]]
 
 

@@ -25,6 +25,7 @@ EXIT_UNKNOWN_CALL = 97
 JOB = "7"
 PR_SET_NAME = 15
 TOOLS = ("srun", "scontrol", "scancel")
+_WITH_VALUE = re.compile(r"(-[Nn]|--(?:nodes|nodelist|exclude|kill-on-bad-exit)=)(.+)")
 # Takes nothing from the terminal that it is not in front of, as the real one.
 IGNORED = (signal.SIGTTIN, signal.SIGTTOU)
 
@@ -61,7 +62,11 @@ def unknown(why: str) -> int:
 
 
 def steps(state: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(state.glob("step.*.json"))]
+    found = []
+    for path in sorted(state.glob("step.*.json")):
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            found.append(json.loads(path.read_text()))
+    return found
 
 
 # -- srun ---------------------------------------------------------------------------------------
@@ -74,16 +79,14 @@ def srun(state: Path, argv: Sequence[str]) -> int:
         word = rest.pop(0)
         if word in ("-N", "-n"):
             values[word] = rest.pop(0)
-        elif found := re.fullmatch(r"(-[Nn])(\d+)", word):
-            values[found[1]] = found[2]
-        elif found := re.fullmatch(r"--(nodes|nodelist|exclude|kill-on-bad-exit)=(.*)", word):
+        elif found := _WITH_VALUE.fullmatch(word):
             values[found[1]] = found[2]
         elif word in ("--overlap", "--pty"):
             values[word] = ""
         else:
             return unknown(f"srun {word}")
-    named, refused = expand_hosts(values["nodelist"]), expand_hosts(values.get("exclude", ""))
-    count = int(values.get("-N") or values["nodes"])
+    named, refused = expand_hosts(values["--nodelist="]), expand_hosts(values.get("--exclude="))
+    count = int(values.get("-N") or values["--nodes="])
     if set(named) & set(refused) or len(named) != count:
         print("srun: error: Only allocated fewer nodes", file=sys.stderr)
         return 1
@@ -97,7 +100,7 @@ def srun(state: Path, argv: Sequence[str]) -> int:
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     return Step(state, [n for n in everywhere if n in named], rest).run(
-        "0" not in values["kill-on-bad-exit"]
+        "0" not in values["--kill-on-bad-exit="]
     )
 
 

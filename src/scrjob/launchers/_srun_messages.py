@@ -93,6 +93,11 @@ def parse_line(line: bytes, when: float) -> list[StepMessage]:
     return []
 
 
+def gives_up(line: bytes) -> bool:
+    """Tell whether in this line srun says that it leaves tasks behind: it may end with code 0 then."""
+    return b"srun: error: Timed out waiting for job step to complete" in line
+
+
 def ends_step(line: bytes) -> bool:
     """Tell whether in this line srun says that it ends the step itself."""
     return _ENDS_IT.search(line) is not None

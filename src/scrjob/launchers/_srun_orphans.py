@@ -29,6 +29,14 @@ def living(program: str, variables: Mapping[str, str]) -> list[int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs: one that is dead and that nobody has collected does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def choose(
     steps: Sequence[ListedStep], host: str, record: str, sruns: Collection[int]
 ) -> list[ListedStep]:
@@ -47,6 +55,6 @@ def choose(
         and (
             f"{step.host}:{step.pid}" == record
             or (step.host == host and step.pid in sruns)
-            or (not record and step.host == host and not psutil.pid_exists(step.pid))
+            or (not record and step.host == host and not is_alive(step.pid))
         )
     ]

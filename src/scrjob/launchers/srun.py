@@ -8,6 +8,8 @@ What Slurm does, seen with 22.05 on a real cluster, and the answers here:
   takes ``scancel`` 12 s; cancelling it takes some milliseconds, but its srun stays for KillWait + 2 s.
 - Until Slurm gives the dead node up, a cancelled step is listed on, with the CPUs of all its nodes. A
   step that overlaps starts beside it at once.
+- A step that is cancelled while its tasks are being started may miss it: srun says that it timed out, ends
+  with code 0, and the tasks run on. It is cancelled until it is gone.
 - A killed srun leaves its step running. srun without controller cannot end its tasks by TERM, but hands
   on two interrupts to them.
 """
@@ -24,7 +26,7 @@ from scrjob._process import group_exists, kill_group, signal_group
 from scrjob.errors import CommandError, NotInAllocationError, ScrError
 from scrjob.hostlist import compress_hosts, sort_hosts
 from scrjob.launchers import _slurm_steps, _srun_options, _srun_placement
-from scrjob.launchers._srun_messages import ends_step, parse_line, task_status
+from scrjob.launchers._srun_messages import ends_step, gives_up, parse_line, task_status
 from scrjob.launchers._stderr import StderrTee
 from scrjob.launchers._typed import TypedInput
 from scrjob.launchers.joblauncher import TERM_GRACE_S, JobLauncher
@@ -45,6 +47,9 @@ INTERRUPT_PAUSE_S = 0.2  # two interrupts within 1 s mean it
 KILLED_S = 5.0
 ARGUMENT_CHARS = 100_000  # of a node list; Linux takes 131,071 bytes in one argument
 MAX_MESSAGES = 10_000
+GAVE_UP = 1  # exit code of a srun that gave up its tasks and says 0
+MISSED_S = 2.0  # for a cancelled step to be off the list
+MISSED_POLL_S = 0.25
 SIGNALS = 64
 HELP_LIMIT_S = 10.0
 
@@ -60,6 +65,7 @@ class SrunStep:
         nodes: where the step runs, None until it was seen.
         messages: what was said so far.
         is_ending: srun ends the step, or we do.
+        has_given_up: srun said that it waits no longer for the tasks' end.
     """
 
     def __init__(self, job: str, chosen: Sequence[str]) -> None:
@@ -70,6 +76,7 @@ class SrunStep:
         self.nodes: Optional[list[str]] = None
         self.messages: list[StepMessage] = []
         self.is_ending = False
+        self.has_given_up = False
         self.tee: Optional[StderrTee] = None
         self.typed: Optional[TypedInput] = None
         self._process: Any = None
@@ -83,24 +90,20 @@ class SrunStep:
     def poll(self) -> Optional[int]:
         """Return srun's exit code (-N for signal N), None while it runs."""
         code: Optional[int] = self._process.poll()
-        if code is not None:
-            self._ended()
-        return code
+        return None if code is None else self._ended(code)
 
     def wait(self, timeout: Optional[float] = None) -> int:
         """Return srun's exit code; raises subprocess.TimeoutExpired after ``timeout`` seconds."""
-        code: int = self._process.wait(timeout)
-        self._ended()
-        return code
+        return self._ended(self._process.wait(timeout))
 
-    def _ended(self) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        if self.typed is not None:
-            self.typed.stop()
-        if self.tee is not None:
-            self.tee.finish()
+    def _ended(self, code: int) -> int:
+        if not self._is_over:
+            self._is_over = True
+            if self.typed is not None:
+                self.typed.stop()
+            if self.tee is not None:
+                self.tee.finish()
+        return GAVE_UP if self.has_given_up and code == 0 else code
 
     @property
     def name(self) -> str:
@@ -116,9 +119,8 @@ class SRUN(JobLauncher):
     def __init__(self, launcher: str = "srun") -> None:
         super().__init__(launcher)
         self._help: Optional[str] = None
-        self._left_behind: set[str] = (
-            set()
-        )  # numbers of steps that were cancelled, and not seen to end
+        self._previous: Optional[SrunStep] = None
+        self._left_behind: set[str] = set()  # numbers of cancelled steps that were not seen to end
 
     def nodes_wanted(self, args: Sequence[str]) -> Optional[int]:
         """Return what -N says, else the nodes that -n needs, None without either.
@@ -196,6 +198,7 @@ class SRUN(JobLauncher):
                     stream.drop()
             raise
         step.began(process)
+        self._previous = step
         for stream in (step.tee, step.typed):
             if stream is not None:
                 stream.start(runner)
@@ -286,7 +289,9 @@ class SRUN(JobLauncher):
             self._left_behind.add(jobstep.number)
         if name and self._run(_slurm_steps.build_cancel(name), CANCEL_LIMIT_S):
             if self._gone(jobstep, patience_s):
+                self._cancel_again(jobstep)
                 return
+            self._run(_slurm_steps.build_cancel(name), CANCEL_LIMIT_S)
         elif signal_group(jobstep, signal.SIGINT):
             self.context.clock.sleep(INTERRUPT_PAUSE_S)
             signal_group(jobstep, signal.SIGINT)
@@ -299,6 +304,21 @@ class SRUN(JobLauncher):
             self._gone(jobstep, INTERRUPTED_S)
         kill_group(jobstep.pid)
         self._gone(jobstep, KILLED_S)
+
+    def _cancel_again(self, jobstep: SrunStep) -> None:
+        """Cancel a step until it is off the list, or a dead node must be what keeps it there."""
+
+        def off() -> bool:
+            try:
+                listed = _slurm_steps.list_steps(self.context, jobstep.job, CANCEL_LIMIT_S)
+            except ScrError:
+                return True  # nothing more can be done
+            if jobstep.number not in [step.number for step in listed]:
+                return True
+            self._run(_slurm_steps.build_cancel(jobstep.name), CANCEL_LIMIT_S)
+            return False
+
+        wait_for(off, clock=self.context.clock, limit_s=MISSED_S, poll_s=MISSED_POLL_S)
 
     def _gone(self, jobstep: SrunStep, limit_s: float) -> bool:
         def gone() -> bool:
@@ -342,7 +362,7 @@ class SRUN(JobLauncher):
         for pid in sruns:
             kill_group(pid)
         wait_for(
-            lambda: not any(group_exists(pid) for pid in sruns),
+            lambda: not any(_srun_orphans.is_alive(pid) for pid in sruns),
             clock=self.context.clock,
             limit_s=KILLED_S,
         )
@@ -368,13 +388,18 @@ class SRUN(JobLauncher):
 
     def _must_overlap(self, job: str, avoided: Sequence[str]) -> bool:
         """Tell whether a step that has lost a node, or that we gave up, still holds its CPUs."""
+        previous = self._previous
+        if previous is not None and previous.has_given_up and previous.number is not None:
+            self._left_behind.add(previous.number)
         try:
             steps = _slurm_steps.list_steps(self.context, job, ASK_LIMIT_S)
         except ScrError as error:
             logger.warning("the job's steps cannot be asked: %s", error)
             return bool(avoided or self._left_behind)
-        bad = set(avoided)
-        return any(step.number in self._left_behind or bad & set(step.nodes) for step in steps)
+        left = self._left_behind & {step.number for step in steps}
+        for number in left:  # what has missed it must not run beside the next one
+            self._run(_slurm_steps.build_cancel(f"{job}.{number}"), CANCEL_LIMIT_S)
+        return bool(left) or any(set(avoided) & set(step.nodes) for step in steps)
 
     def _node_list(self, nodes: Any, name: str) -> str:
         """Return nodes for one argument of srun, as the name of a file where they do not fit into it."""
@@ -386,12 +411,12 @@ class SRUN(JobLauncher):
         atomic_write(path, "\n".join([*names, ""]).encode("utf-8", "surrogateescape"))
         return path
 
-    def _find(self, jobstep: SrunStep, limit_s: float = ASK_LIMIT_S) -> None:
+    def _find(self, jobstep: SrunStep, limit_s: Optional[float] = None) -> None:
         """Look for the step of a srun in the controller's list; it may have none yet."""
         if not jobstep.job:
             return
         try:
-            steps = _slurm_steps.list_steps(self.context, jobstep.job, limit_s)
+            steps = _slurm_steps.list_steps(self.context, jobstep.job, limit_s or ASK_LIMIT_S)
         except ScrError as error:
             logger.debug("the step of srun %d cannot be asked: %s", jobstep.pid, error)
             return
@@ -410,6 +435,7 @@ class SRUN(JobLauncher):
         if len(step.messages) >= MAX_MESSAGES:
             return
         step.is_ending = step.is_ending or ends_step(line)
+        step.has_given_up = step.has_given_up or gives_up(line)
         said = parse_line(line, self.context.clock.now())
         # That a step was cancelled is news only if neither srun nor we do it.
         step.messages += [m for m in said if not (step.is_ending and m.said is Said.CANCELLED)]
@@ -441,7 +467,7 @@ class SRUN(JobLauncher):
 def _ended_by_itself(jobstep: Any) -> bool:
     """Tell whether srun has ended and with it the step; a srun that was killed leaves it running."""
     code = jobstep.poll()
-    return code is not None and code >= 0
+    return code is not None and code >= 0 and not jobstep.has_given_up
 
 
 def _read(path: str) -> str:
