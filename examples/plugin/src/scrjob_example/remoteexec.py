@@ -15,6 +15,7 @@ class SiteExec(RemoteExec):
     """Reaches the nodes of the allocation that SITE_JOB names."""
 
     name = "site"
+    knows_its_nodes = True  # siteexec itself refuses to run anywhere else; its nodes share one host
 
     @classmethod
     def available(cls, context: Context) -> Optional[str]:
