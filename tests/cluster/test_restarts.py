@@ -58,7 +58,7 @@ def test_a_node_dies_while_the_controller_is_away(rig: Rig, tmp_path: Path) -> N
     rig.kill("n2")
     job.wait_until(lambda: job.runs()[0]["ended"], "the death being noticed", 60.0)
     rig.start_service("slurmctld")
-    assert job.end() == 0, job.said
+    assert job.end(90) == 0, job.said
     assert "n2" not in job.runs()[-1]["nodes"]
     assert job.is_right()
 
@@ -69,6 +69,6 @@ def test_munge_stops_for_a_while(rig: Rig, tmp_path: Path) -> None:
     rig.stop_service("munged")
     job.wait_dataset(5)
     rig.start_service("munged")
-    assert job.end() == 0, job.said
+    assert job.end(90) == 0, job.said
     assert [run["cause"] for run in job.runs()] == ["success"]
     assert not glob.glob("core*", root_dir=job.prefix)
