@@ -249,7 +249,10 @@ def _nodes_that_fit(
     most = min(tasks, len(usable))
     cpus = allocated_cpus(environ)
     width = number("cpus-per-task", part.value("cpus-per-task"))
-    width = width or _plain(environ.get("SRUN_CPUS_PER_TASK")) or 1
+    # That of salloc and sbatch is an option of srun before 22.05 only; there fewer nodes would not do.
+    for name in ("SRUN_CPUS_PER_TASK", "SLURM_CPUS_PER_TASK"):
+        width = width or _plain(environ.get(name))
+    width = width or 1
     if part.has(*CHANGES_WHAT_FITS) or any(node not in cpus for node in usable):
         return most
     room = 0

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from typing import TYPE_CHECKING, Any, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
 from scrjob._clock import wait_for
 from scrjob._fsio import atomic_write
@@ -148,11 +148,13 @@ class SRUN(JobLauncher):
             NotInAllocationError: there is no SLURM_JOB_ID.
             CommandError: srun cannot be started.
         """
-        if nodes is None and down_nodes is None:
-            return self._start(list(args), self.context.environ, SrunStep(self._job_or_none(), ()))
         environ = self.context.environ
-        job = self._job()
         parts = self._parse(args)
+        has_terminal = any(part.has("pty") for part in parts)
+        if nodes is None and down_nodes is None:
+            step = SrunStep(self._job_or_none(), ())
+            return self._start(list(args), environ, step, has_terminal=has_terminal)
+        job = self._job()
         _srun_placement.check(parts, environ)
         avoided = list(dict.fromkeys(down_nodes or ()))
         everywhere = _srun_placement.allocated_nodes(environ)
@@ -173,14 +175,13 @@ class SRUN(JobLauncher):
             words += [*([_srun_options.PART] if at else []), *extra]
             words += _srun_placement.user_words(one, overlap=overlap)
         step = SrunStep(job, [node for one in placed for node in one.nodes])
-        has_terminal = any(part.has("pty") for part in parts)
         if self.heeds_messages and not has_terminal:
             step.tee = StderrTee(lambda line: self._heard(step, line))
         clean = _srun_placement.clean_environ(environ, parts, overlap=overlap)
         return self._start(words, clean, step, has_terminal=has_terminal)
 
     def _start(
-        self, words: list[str], environ: Any, step: SrunStep, *, has_terminal: bool = False
+        self, words: list[str], environ: Mapping[str, str], step: SrunStep, *, has_terminal: bool
     ) -> tuple[SrunStep, SrunStep]:
         runner = self.context.runner
         if not has_terminal and TypedInput.is_needed():

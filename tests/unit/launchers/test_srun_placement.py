@@ -74,7 +74,8 @@ def test_nodes_whose_cpus_are_not_known_are_taken_as_srun_does() -> None:
     ("environ", "text", "count"),
     [
         ({"SRUN_CPUS_PER_TASK": "4"}, "-n3 a", 3),
-        ({"SLURM_CPUS_PER_TASK": "4"}, "-n3 a", 1),  # salloc's, and no option of srun
+        ({"SLURM_CPUS_PER_TASK": "4"}, "-n3 a", 3),  # of salloc: an option of older sruns
+        ({"SLURM_CPUS_PER_TASK": "4"}, "-n3 -c1 a", 1),
         ({"SLURM_NTASKS_PER_NODE": "1"}, "-n3 a", 3),
         ({"SLURM_NTASKS": "3"}, "a", 3),
         ({"SLURM_NTASKS": "3"}, "-N4 a", 3),
