@@ -15,6 +15,7 @@ import pytest
 from plainjob import compile_mpi
 from rig import Rig
 from scrjob.launchers import _srun_options as options
+from scrjob.launchers._srun_placement import fold_nodes
 from scrjob.testing.contracts import JobLauncherContract
 
 HERE = Path(__file__).parent
@@ -101,6 +102,14 @@ def test_the_table_of_options_is_sruns(rig: Rig, tmp_path: Path) -> None:
         if len(name) > 1 and kind is options.NONE:
             assert "doesn't allow an argument" in said[1], name
     assert known > 140
+
+
+def test_slurm_understands_our_lists(rig: Rig) -> None:
+    names = [f"r{rack}n{node:02}-ib" for rack in (1, 2) for node in range(8, 12)]
+    names += [f"x{cabinet}s{slot}" for cabinet in (1000, 1001) for slot in range(3)]
+    names += ["a-b.c", "ip-10-0-1-5", "ip-10-0-1-6"]
+    told = rig.run(["scontrol", "show", "hostnames", fold_nodes(names)], check=True).stdout
+    assert sorted(told.split()) == sorted(names)
 
 
 def test_lists_of_nodes_may_be_files(inside: Inside) -> None:

@@ -24,7 +24,7 @@ from scrjob._clock import wait_for
 from scrjob._fsio import atomic_write
 from scrjob._process import group_exists, kill_group, signal_group
 from scrjob.errors import CommandError, NotInAllocationError, ScrError
-from scrjob.hostlist import compress_hosts, sort_hosts
+from scrjob.hostlist import sort_hosts
 from scrjob.launchers import _slurm_steps, _srun_options, _srun_placement
 from scrjob.launchers._srun_messages import ends_step, gives_up, parse_line, task_status
 from scrjob.launchers._stderr import StderrTee
@@ -405,7 +405,7 @@ class SRUN(JobLauncher):
     def _node_list(self, nodes: Any, name: str) -> str:
         """Return nodes for one argument of srun, as the name of a file where they do not fit into it."""
         names = sort_hosts(nodes)
-        text = compress_hosts(names)
+        text = _srun_placement.fold_nodes(names)
         if len(text) < ARGUMENT_CHARS or not self.hostfile:
             return text
         path = f"{self.hostfile}.{name}"
