@@ -454,7 +454,7 @@ time.sleep(600)
 def abandoned(world: World, name: str, job: str, nodes: str) -> tuple[str, int]:
     """Start a step from a process that is then killed; return its record and the srun's process id."""
     note = world.scratch / name
-    environ = {**world.environ, "SCR_JOB_ID": job, "SCR_PREFIX": "/prefix"}
+    environ = {**world.environ, "SCR_JOB_ID": job, "SCR_PREFIX": str(world.scratch)}
     with subprocess.Popen(
         [sys.executable, "-c", STARTER, str(note), nodes], env=environ
     ) as starter:
@@ -473,7 +473,7 @@ def test_a_left_step_is_ended_and_no_other(world: World, srun_lives: bool, recor
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not runs(pid))
     ours, theirs = (step["ranks"][0] for step in fakeslurm.steps(world.state))
-    launcher = world.launcher(SCR_JOB_ID="one", SCR_PREFIX="/prefix")
+    launcher = world.launcher(SCR_JOB_ID="one", SCR_PREFIX=str(world.scratch))
     assert launcher.end_orphan(record if recorded else "") is True
     eventually(lambda: not runs(ours))
     assert not runs(pid)
@@ -483,7 +483,7 @@ def test_a_left_step_is_ended_and_no_other(world: World, srun_lives: bool, recor
 
 
 def test_nothing_was_left(world: World) -> None:
-    launcher = world.launcher(SCR_JOB_ID="one", SCR_PREFIX="/prefix")
+    launcher = world.launcher(SCR_JOB_ID="one", SCR_PREFIX=str(world.scratch))
     assert launcher.end_orphan("") is False
     assert launcher.end_orphan("login:1") is False
 
@@ -491,7 +491,7 @@ def test_nothing_was_left(world: World) -> None:
 def test_the_next_step_overlaps_what_was_left(world: World) -> None:
     record, pid = abandoned(world, "ours", "one", "n08")
     os.kill(pid, signal.SIGKILL)
-    launcher = world.launcher(SCR_JOB_ID="one", SCR_PREFIX="/prefix")
+    launcher = world.launcher(SCR_JOB_ID="one", SCR_PREFIX=str(world.scratch))
     assert launcher.end_orphan(record)
     step, _ = launcher.launch_run(["-N1", "true"], NODES, [])  # the stand-in's list still has it
     assert step.wait(LIMIT_S) == 0
