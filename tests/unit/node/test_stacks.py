@@ -247,7 +247,7 @@ def test_the_program_finds_ranks_by_their_environment(capsys: pytest.CaptureFixt
             limit_s=10,
         )
     assert text.count("== process") == 1
-    assert "no process of the step" in program(capsys, "--env", "SLURM_JOB_ID=6")
+    assert "no process of the step" in program(capsys, "--env", "SLURM_JOB_ID=of nobody")
 
 
 def test_known_processes_that_are_gone_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
