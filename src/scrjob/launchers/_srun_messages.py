@@ -66,9 +66,55 @@ _FORMS = (
     ),
 )
 _EXITED = re.compile(r": Exited with exit code ([0-9]+)")
-_ENDS_IT = re.compile(rb"srun: .*(?:Terminating (?:StepId|job step)|forcing job termination)")
-"""srun ends the step itself, for a task has failed or a signal came: a cancellation that is told after it
-is nobody else's."""
+_KILLS_OTHERS = re.compile(rb"srun: .*Terminating (?:StepId|job step)")
+_ENDS_ITSELF = re.compile(rb"srun: (?:First task exited|forcing job termination)")
+_WAS_CANCELLED = b"srun: Job step aborted"
+_GIVES_UP = b"srun: error: Timed out waiting for job step to complete"
+MAX_MESSAGES = 10_000
+
+
+class Transcript:
+    """What one srun has said so far.
+
+    That a step was cancelled is news only if others did it. srun does it itself when a task has failed, or
+    when a signal tells it to; and the lines come in any order. What holds (22.05): of a cancellation by
+    others srun says "Job step aborted", of its own for a failed task it does not.
+
+    Attributes:
+        is_ended_by_us: set by whoever ends the step.
+        has_given_up: srun waits no longer for its tasks; it may end with code 0 then.
+    """
+
+    def __init__(self) -> None:
+        self.is_ended_by_us = False
+        self.has_given_up = False
+        self._heard: list[
+            tuple[StepMessage, bool]
+        ] = []  # and whether srun was ending tasks already
+        self._kills_others = False
+        self._ends_itself = False
+        self._was_cancelled = False
+
+    def hear(self, line: bytes, when: float) -> None:
+        """Take a line of stderr, without its end; ``when`` is Unix seconds."""
+        if b"srun" not in line and b"slurmstepd" not in line:
+            return  # nearly all lines
+        self._kills_others = self._kills_others or _KILLS_OTHERS.search(line) is not None
+        self._ends_itself = self._ends_itself or _ENDS_ITSELF.search(line) is not None
+        self._was_cancelled = self._was_cancelled or _WAS_CANCELLED in line
+        self.has_given_up = self.has_given_up or _GIVES_UP in line
+        said = [(message, self._kills_others) for message in parse_line(line, when)]
+        self._heard += said[: MAX_MESSAGES - len(self._heard)]
+
+    def messages(self) -> list[StepMessage]:
+        """Return the messages, without the cancellations that are srun's own or ours."""
+        ours = self.is_ended_by_us or self._ends_itself
+        return [
+            message
+            for message, doubtful in list(self._heard)
+            if message.said is not Said.CANCELLED
+            or not (ours or (doubtful and not self._was_cancelled))
+        ]
 
 
 def parse_line(line: bytes, when: float) -> list[StepMessage]:
@@ -78,8 +124,6 @@ def parse_line(line: bytes, when: float) -> list[StepMessage]:
         line: without its end.
         when: Unix seconds.
     """
-    if b"srun" not in line and b"slurmstepd" not in line:
-        return []  # nearly all lines
     found = _SPEAKER.search(line.decode("utf-8", "replace").strip())
     if not found:
         return []
@@ -91,16 +135,6 @@ def parse_line(line: bytes, when: float) -> list[StepMessage]:
             shown = found[0].strip(" ,;:|]\r")
             return [StepMessage(form.said, node, shown, when) for node in _nodes(named)]
     return []
-
-
-def gives_up(line: bytes) -> bool:
-    """Tell whether in this line srun says that it leaves tasks behind: it may end with code 0 then."""
-    return b"srun: error: Timed out waiting for job step to complete" in line
-
-
-def ends_step(line: bytes) -> bool:
-    """Tell whether in this line srun says that it ends the step itself."""
-    return _ENDS_IT.search(line) is not None
 
 
 def task_status(message: StepMessage) -> Optional[ExitStatus]:

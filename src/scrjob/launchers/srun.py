@@ -26,11 +26,11 @@ from scrjob._process import group_exists, kill_group, signal_group
 from scrjob.errors import CommandError, NotInAllocationError, ScrError
 from scrjob.hostlist import sort_hosts
 from scrjob.launchers import _slurm_steps, _srun_options, _srun_placement
-from scrjob.launchers._srun_messages import ends_step, gives_up, parse_line, task_status
+from scrjob.launchers._srun_messages import Transcript, task_status
 from scrjob.launchers._stderr import StderrTee
 from scrjob.launchers._typed import TypedInput
 from scrjob.launchers.joblauncher import TERM_GRACE_S, JobLauncher
-from scrjob.model import ExitStatus, NodeName, Said, StepMessage
+from scrjob.model import ExitStatus, NodeName, StepMessage
 
 if TYPE_CHECKING:
     from scrjob.launchers._slurm_steps import ListedStep
@@ -46,7 +46,6 @@ INTERRUPTED_S = 1.0  # for tasks that srun handed our interrupts on to
 INTERRUPT_PAUSE_S = 0.2  # two interrupts within 1 s mean it
 KILLED_S = 5.0
 ARGUMENT_CHARS = 100_000  # of a node list; Linux takes 131,071 bytes in one argument
-MAX_MESSAGES = 10_000
 GAVE_UP = 1  # exit code of a srun that gave up its tasks and says 0
 MISSED_S = 2.0  # for a cancelled step to be off the list
 MISSED_POLL_S = 0.25
@@ -63,9 +62,7 @@ class SrunStep:
         chosen: the nodes that it was told to use.
         number: of its step, None until it was seen.
         nodes: where the step runs, None until it was seen.
-        messages: what was said so far.
-        is_ending: srun ends the step, or we do.
-        has_given_up: srun said that it waits no longer for the tasks' end.
+        transcript: what srun has said.
     """
 
     def __init__(self, job: str, chosen: Sequence[str]) -> None:
@@ -74,9 +71,7 @@ class SrunStep:
         self.chosen = list(chosen)
         self.number: Optional[str] = None
         self.nodes: Optional[list[str]] = None
-        self.messages: list[StepMessage] = []
-        self.is_ending = False
-        self.has_given_up = False
+        self.transcript = Transcript()
         self.tee: Optional[StderrTee] = None
         self.typed: Optional[TypedInput] = None
         self._process: Any = None
@@ -103,7 +98,7 @@ class SrunStep:
                 self.typed.stop()
             if self.tee is not None:
                 self.tee.finish()
-        return GAVE_UP if self.has_given_up and code == 0 else code
+        return GAVE_UP if self.transcript.has_given_up and code == 0 else code
 
     @property
     def name(self) -> str:
@@ -176,7 +171,7 @@ class SRUN(JobLauncher):
             words += _srun_placement.user_words(one, overlap=overlap)
         step = SrunStep(job, [node for one in placed for node in one.nodes])
         if self.heeds_messages and not has_terminal:
-            step.tee = StderrTee(lambda line: self._heard(step, line))
+            step.tee = StderrTee(lambda line: step.transcript.hear(line, self.context.clock.now()))
         clean = _srun_placement.clean_environ(environ, parts, overlap=overlap)
         return self._start(words, clean, step, has_terminal=has_terminal)
 
@@ -217,12 +212,12 @@ class SRUN(JobLauncher):
             return None if code is None else ExitStatus.from_returncode(code)
         if not 0 < code - 128 <= SIGNALS:
             return ExitStatus(code)
-        told = [status for status in map(task_status, list(proc.messages)) if status]
+        told = [status for status in map(task_status, proc.transcript.messages()) if status]
         return told[0] if told else ExitStatus(code, code - 128)
 
     def messages(self, jobstep: Any) -> list[StepMessage]:
         """Return what srun and slurmstepd said; [] where their messages are not heeded."""
-        return list(jobstep.messages)
+        return list(jobstep.transcript.messages())
 
     def chosen_nodes(self, jobstep: Any) -> Optional[list[NodeName]]:
         """Return the nodes of ``--nodelist``, None if srun chose."""
@@ -259,7 +254,7 @@ class SRUN(JobLauncher):
         """
         if jobstep is None or _ended_by_itself(jobstep):
             return
-        jobstep.is_ending = True
+        jobstep.transcript.is_ended_by_us = True
         if jobstep.number is None:
             self._find(jobstep)
         name = jobstep.name
@@ -278,7 +273,7 @@ class SRUN(JobLauncher):
         del dead_nodes
         if _ended_by_itself(jobstep):
             return
-        jobstep.is_ending = True
+        jobstep.transcript.is_ended_by_us = True
         if jobstep.number is None:
             self._find(jobstep, CANCEL_LIMIT_S)
         self._cancel(jobstep, ABANDONED_S)
@@ -390,7 +385,7 @@ class SRUN(JobLauncher):
     def _must_overlap(self, job: str, avoided: Sequence[str]) -> bool:
         """Tell whether a step that has lost a node, or that we gave up, still holds its CPUs."""
         previous = self._previous
-        if previous is not None and previous.has_given_up and previous.number is not None:
+        if previous is not None and previous.transcript.has_given_up and previous.number:
             self._left_behind.add(previous.number)
         try:
             steps = _slurm_steps.list_steps(self.context, job, ASK_LIMIT_S)
@@ -432,15 +427,6 @@ class SRUN(JobLauncher):
             parts = [step.nodes for step in mine if step.number == jobstep.number]
             jobstep.nodes = [node for nodes in parts for node in nodes] or None
 
-    def _heard(self, step: SrunStep, line: bytes) -> None:
-        if len(step.messages) >= MAX_MESSAGES:
-            return
-        step.is_ending = step.is_ending or ends_step(line)
-        step.has_given_up = step.has_given_up or gives_up(line)
-        said = parse_line(line, self.context.clock.now())
-        # That a step was cancelled is news only if neither srun nor we do it.
-        step.messages += [m for m in said if not (step.is_ending and m.said is Said.CANCELLED)]
-
     def _run(self, argv: Sequence[str], limit_s: float) -> bool:
         """Run a tool; False if it gave no answer in time or failed. scancel fails for an ended step."""
         environ = _slurm_steps.tool_environ(self.context.environ)
@@ -468,7 +454,7 @@ class SRUN(JobLauncher):
 def _ended_by_itself(jobstep: Any) -> bool:
     """Tell whether srun has ended and with it the step; a srun that was killed leaves it running."""
     code = jobstep.poll()
-    return code is not None and code >= 0 and not jobstep.has_given_up
+    return code is not None and code >= 0 and not jobstep.transcript.has_given_up
 
 
 def _read(path: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrjob.launchers._srun_messages import ends_step, parse_line, task_status
+from scrjob.launchers._srun_messages import Transcript, parse_line, task_status
 from scrjob.model import ExitStatus, Said, StepMessage
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded" / "srun" / "22.05.8"
@@ -71,11 +71,57 @@ def test_what_a_real_srun_said(case: str) -> None:
     assert [(message.said, message.node) for message in said] == REAL[case]
 
 
+def transcript(*lines: bytes) -> Transcript:
+    made = Transcript()
+    for line in lines:
+        made.hear(line, WHEN)
+    return made
+
+
 @pytest.mark.parametrize("case", REAL)
-def test_an_end_by_srun_itself_is_told_apart(case: str) -> None:
+def test_a_cancellation_is_told_if_it_is_not_sruns_own(case: str) -> None:
     lines = RECORDED.joinpath(case, "stderr").read_bytes().splitlines()
-    ended = case in {"ended-by-srun", "first-exit", "srun-terminated"}
-    assert any(ends_step(line) for line in lines) is ended
+    said = [message.said for message in transcript(*lines).messages()]
+    assert (Said.CANCELLED in said) is (case in {"cancelled", "terminated"})
+    others = [what for what, _ in REAL[case] if what is not Said.CANCELLED]
+    assert [what for what in said if what is not Said.CANCELLED] == others
+
+
+CANCELLED = b"slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-23T07:43:16 ***"
+KILLS = b"srun: launch/slurm: _step_signal: Terminating StepId=7.0"
+ABORTED = b"srun: Job step aborted: Waiting up to 4 seconds for job step to finish."
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([CANCELLED], True),
+        ([CANCELLED, KILLS], True),
+        ([KILLS, CANCELLED], False),
+        ([ABORTED, KILLS, CANCELLED], True),
+        ([KILLS, CANCELLED, ABORTED], True),
+        ([b"srun: First task exited 60s ago", KILLS, CANCELLED, ABORTED], False),
+        ([CANCELLED, ABORTED, b"srun: forcing job termination"], False),
+    ],
+)
+def test_the_lines_come_in_any_order(lines: list[bytes], told: bool) -> None:
+    assert bool(transcript(*lines).messages()) is told
+
+
+def test_our_own_cancellation_is_no_news() -> None:
+    made = transcript(ABORTED, CANCELLED)
+    made.is_ended_by_us = True
+    assert made.messages() == []
+
+
+def test_that_srun_gives_up_is_noted() -> None:
+    assert not transcript(CANCELLED, ABORTED).has_given_up
+    assert transcript(b"srun: error: Timed out waiting for job step to complete").has_given_up
+
+
+def test_messages_without_end_do_not_fill_the_memory() -> None:
+    line = b"srun: error: n[1-6000]: tasks 0-5999: Killed"
+    assert len(transcript(line, line, line).messages()) == 10_000
 
 
 @pytest.mark.parametrize(
