@@ -50,6 +50,7 @@ class Said(enum.Enum):
     TIME_LIMIT = "time limit"
     PREEMPTED = "pre-empted"
     CANCELLED = "cancelled"
+    """By others than the launcher, which ends the rest of a step itself when a task has failed."""
     OUT_OF_MEMORY = "out of memory"
     TASK_FAILED = "task failed"
     NOT_STARTED = "not started"

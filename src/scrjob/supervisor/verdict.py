@@ -14,7 +14,8 @@ LINES_EACH = 3  # messages of one kind that are kept as evidence
 END_SLACK_S = 5.0  # clocks of the manager and ours
 SIGNAL_BASE = 128  # a shell's code for signal N is this plus N
 KILLING = (signal.SIGTERM, signal.SIGKILL)
-CANCELLING = ("Terminated", "Killed")  # the same, in launchers' words
+CANCELLING = ("Terminated", "Killed", "Exited with exit code 143", "Exited with exit code 137")
+"""The same, in launchers' words: of a task, or of a shell around it."""
 
 
 class StepEnd(NamedTuple):
@@ -216,16 +217,21 @@ def _told(end: StepEnd, *, node_lost: bool) -> dict[Cause, list[str]]:
 
 
 def _failed_first(messages: Sequence[StepMessage]) -> bool:
-    """Tell whether a step was cancelled because of its tasks, by the launcher or by MPI_Abort.
+    """Tell whether a step was cancelled because of its tasks, by MPI_Abort or the like.
 
-    Then a task's failure was told before, or a task has ended otherwise than by the cancelling's
-    signals: Open MPI has the step cancelled before the aborting rank exits.
+    Then a failure was told before, or a task has ended otherwise than by the cancelling's signals: Open
+    MPI has the step cancelled before the aborting rank exits. That a task was ended by those signals proves
+    nothing, whenever it is told: on a cancelled step the nodes do not wait for each other's lines.
     """
+    failed = [
+        message.said in FAILURES
+        and not (message.said is Said.TASK_FAILED and message.text.endswith(CANCELLING))
+        for message in messages
+    ]
     kinds = [message.said for message in messages]
-    if any(said in FAILURES for said in kinds[: kinds.index(Said.CANCELLED)]):
-        return True
-    ended = [message.text for message in messages if message.said is Said.TASK_FAILED]
-    return not all(text.endswith(CANCELLING) for text in ended)
+    return any(failed[: kinds.index(Said.CANCELLED)]) or any(
+        bad and said is Said.TASK_FAILED for bad, said in zip(failed, kinds)
+    )
 
 
 def _lines(texts: Sequence[str]) -> list[str]:

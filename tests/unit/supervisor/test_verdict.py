@@ -79,6 +79,7 @@ STEP_OUT_OF_TIME = said(Said.TIME_LIMIT, "*** STEP 13.0 ON n1 CANCELLED DUE TO T
 NODE_FAILED = said(Said.NODE_FAILED, "Node failure on n2", "n2")
 TERMINATED = said(Said.TASK_FAILED, "n1: task 0: Terminated", "n1")
 TASK_KILLED = said(Said.TASK_FAILED, "n2: task 1: Killed", "n2")
+SHELL_KILLED = said(Said.TASK_FAILED, "n1: task 0: Exited with exit code 137", "n1")
 TASK_SEGV = said(Said.TASK_FAILED, "n2: task 1: Segmentation fault", "n2")
 TASK_EXIT = said(Said.TASK_FAILED, "n2: task 1: Exited with exit code 9", "n2")
 NO_MEMORY = said(Said.OUT_OF_MEMORY, "n2: task 1: Out Of Memory", "n2")
@@ -106,13 +107,16 @@ C143 = ExitStatus(143)
         (StepEnd(OK, messages=[STEP_CANCELLED]), Cause.CANCELLED, None),
         (StepEnd(OK, messages=[STEP_CANCELLED], ending=PREEMPTED), Cause.PREEMPTED, PREEMPTED),
         (StepEnd(OK, ending=BY_USER), Cause.SUCCESS, None),
-        # the launcher ends the rest of a step whose task failed; so does MPI_Abort, before the task exits
-        (StepEnd(C143, messages=[TASK_SEGV, STEP_CANCELLED, TERMINATED]), Cause.APPLICATION, None),
+        # the nodes' lines come in any order, and a shell around a task has a code of its own
+        (StepEnd(C143, messages=[TASK_KILLED, STEP_CANCELLED, TERMINATED]), Cause.CANCELLED, None),
         (
-            StepEnd(C143, messages=[TASK_KILLED, STEP_CANCELLED, TERMINATED]),
-            Cause.APPLICATION,
+            StepEnd(C143, messages=[SHELL_KILLED, STEP_CANCELLED, TASK_KILLED]),
+            Cause.CANCELLED,
             None,
         ),
+        # of a task's failure: MPI_Abort cancels the step, before or after the task exits
+        (StepEnd(C143, messages=[TASK_SEGV, STEP_CANCELLED, TERMINATED]), Cause.APPLICATION, None),
+        (StepEnd(C143, messages=[TASK_KILLED, TERMINATED]), Cause.APPLICATION, None),
         (StepEnd(NINE, messages=[STEP_CANCELLED, TASK_KILLED, TASK_EXIT]), Cause.APPLICATION, None),
         # pre-emption: TERM to us or not, the end brought forward or not
         (StepEnd(C143, messages=[JOB_PREEMPTED]), Cause.PREEMPTED, None),
