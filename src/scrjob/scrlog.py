@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Union
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ def parse_file(filename: StrPath) -> list[dict[str, Any]]:
     return list(iter_file(filename))
 
 
-class _Recorder:
+class _Recorder(ABC):
     """Turns what happened into the text of a record; a subclass says where the text goes."""
 
+    @abstractmethod
     def record(self, text: str, when: Optional[float]) -> bool:
         """Take one record, without its head; ``when`` in Unix seconds, None for now."""
-        raise NotImplementedError
 
     def event(
         self,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import zlib
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from itertools import accumulate
 from typing import Iterator, NamedTuple, Sequence, Tuple
@@ -43,7 +44,7 @@ def open_regular(path: str) -> int:
     return fd
 
 
-class _Concatenation:
+class _Concatenation(ABC):
     """What reading and writing share: which part of which file a range of bytes is."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -65,8 +66,8 @@ class _Concatenation:
             length -= take
             index += 1
 
-    def _open(self, path: str) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _open(self, path: str) -> int: ...
 
     def _descriptor(self, index: int) -> int:
         if index != self._index:
