@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
 from scrjob.errors import PluginLoadError
 from scrjob.remoteexec import _ssh, _wrapper
@@ -44,13 +44,15 @@ class ClusterShell(RemoteExec):
         reached = _ssh.reachable(result)
         if not reached:
             return result
-        answers = run_task(
-            reached,
-            _ssh.text_for(argv, jobenv, self.timeout_s),
-            words=_ssh.words_for(jobenv, self.timeout_s),
-            fanout=_ssh.fanout(jobenv),
-            limit_s=self.timeout_s + _wrapper.LATE_S,
-            context=jobenv.context,
+        answers = in_own_thread(
+            lambda: run_task(
+                reached,
+                _ssh.text_for(argv, jobenv, self.timeout_s),
+                words=_ssh.words_for(jobenv, self.timeout_s),
+                fanout=_ssh.fanout(jobenv),
+                limit_s=self.timeout_s + _wrapper.LATE_S,
+                context=jobenv.context,
+            )
         )
         for node in reached:
             out, err = (answers.lines.get((node, name), ()) for name in ("stdout", "stderr"))
@@ -67,6 +69,27 @@ class Answers(NamedTuple):
     codes: dict[str, int]
 
 
+def in_own_thread(work: Callable[[], Answers]) -> Answers:
+    """Return what ``work`` does: a task belongs to a thread, and the caller's may have a task of its own."""
+    import threading  # noqa: PLC0415 - only where nodes are asked
+
+    found: list[Answers] = []
+    problems: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            found.append(work())
+        except BaseException as problem:  # noqa: BLE001 - raised again by the caller's thread
+            problems.append(problem)
+
+    thread = threading.Thread(target=attempt, name="clustershell", daemon=True)
+    thread.start()
+    thread.join()
+    if problems:
+        raise problems[0]
+    return found[0]
+
+
 def run_task(
     nodes: Sequence[str],
     text: str,
@@ -76,41 +99,12 @@ def run_task(
     limit_s: float,
     context: Context,
 ) -> Answers:
-    """Run ``text`` on ``nodes`` by a ClusterShell task and return what came within ``limit_s`` seconds.
-
-    A task belongs to a thread, and a user's own may belong to the caller's: ours gets a thread of its own.
+    """Run ``text`` on ``nodes`` by this thread's ClusterShell task; return what came within ``limit_s``.
 
     Raises:
         PluginLoadError: ClusterShell cannot be imported.
     """
-    import threading  # noqa: PLC0415 - only where nodes are asked
-
     answers = Answers({}, {})
-    problems: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            _run_here(nodes, text, words, fanout, limit_s, context, answers)
-        except BaseException as problem:  # noqa: BLE001 - raised again by the caller's thread
-            problems.append(problem)
-
-    thread = threading.Thread(target=work, name="clustershell", daemon=True)
-    thread.start()
-    thread.join()
-    if problems:
-        raise problems[0]
-    return answers
-
-
-def _run_here(
-    nodes: Sequence[str],
-    text: str,
-    words: Sequence[str],
-    fanout: int,
-    limit_s: float,
-    context: Context,
-    answers: Answers,
-) -> None:
     try:
         from ClusterShell.Engine.Engine import E_READ  # noqa: PLC0415 - costs 90 ms, with the others
         from ClusterShell.Event import EventHandler  # noqa: PLC0415 - same
@@ -160,3 +154,4 @@ def _run_here(
             task.resume(limit_s)
     finally:
         task.abort(kill=True)
+    return answers
