@@ -9,8 +9,9 @@ answer clears it. docs/detection.md tells the rules and how long each way takes.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Iterable, NamedTuple, Optional, Sequence
 
 from scrjob.errors import NotSupportedError, ScrError
 from scrjob.nodetests.echo import Echo
@@ -194,8 +195,7 @@ class Heartbeat:
     def _ask_doubted(self) -> None:
         nodes, self._to_doubt = list(self._to_doubt), {}
         wait_s = self._pace.patience_s
-        controls = [node for node in self._up if node not in nodes and _short(node) != self._own]
-        asked = _Asked(self._clock.monotonic(), wait_s, nodes, controls[:CONTROLS])
+        asked = _Asked(self._clock.monotonic(), wait_s, nodes, self._controls(nodes, self._up))
         everybody = [*nodes, *asked.controls]
         wait_ms = max(DOUBT_GAP_MS, int(1000 * wait_s) - (DOUBT_TRIES - 1) * DOUBT_GAP_MS)
         patience = Patience(DOUBT_TRIES, DOUBT_GAP_MS, wait_ms)
@@ -276,9 +276,9 @@ class Heartbeat:
             nodes = [node for node, when in self._to_echo.items() if when <= now]
         if not nodes:
             return
-        self._to_echo = {node: when for node, when in self._to_echo.items() if node not in nodes}
-        others = [node for node in [*self._up, *self._spares(nodes)] if node not in nodes]
-        controls = [node for node in dict.fromkeys(others) if _short(node) != self._own][:CONTROLS]
+        for node in nodes:
+            self._to_echo.pop(node, None)
+        controls = self._controls(nodes, [*self._up, *self._spares(nodes)])
         everybody = [*nodes, *controls]
         limit_s = ECHO_S + float(int(ECHO_NODE_S * len(everybody)))
         asked = _Asked(now, limit_s, nodes, controls)
@@ -321,6 +321,12 @@ class Heartbeat:
         return test.execute(nodes, self._jobenv)
 
     # -- helpers ------------------------------------------------------------------------------------
+
+    def _controls(self, asked: Sequence[str], others: Iterable[str]) -> list[str]:
+        """Return some of ``others`` to ask beside ``asked``: none of those, and not this host."""
+        taken = set(asked)
+        fit = (n for n in dict.fromkeys(others) if n not in taken and _short(n) != self._own)
+        return list(itertools.islice(fit, CONTROLS))
 
     def _spares(self, used: Sequence[str]) -> list[str]:
         taken = set(used)

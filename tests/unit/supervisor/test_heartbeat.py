@@ -79,6 +79,36 @@ def test_a_round_of_pings_to_many_nodes_takes_its_time(tmp_path: Path) -> None:
     assert len(beats.cluster.runner.pinged) == 3
 
 
+class Name(str):
+    """A node's name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_what_is_asked_of_many_nodes_does_not_hold_up_the_loop(tmp_path: Path) -> None:
+    """Nodes are not looked for in lists of nodes: of ten thousand that takes a second."""
+    beats = Beats(tmp_path, "ping", "echo", echo_s=2.0)
+    many = [Name(f"n{i}") for i in range(1, 1001)]
+    beats.cluster.nodes = list(many)
+    beats.heartbeat.begin(beats.suspicion, many)
+    Name.compared = 0
+    for second in range(14):
+        beats.cluster.dark = set(many[:400]) if second == 3 else set()
+        for _ in range(10):
+            beats.heartbeat.tend(lambda: many)
+            beats.cluster.clock.advance(0.1)
+            beats.cluster.runner.go_on(end=False)
+    assert any(len(call) == 403 for call in beats.cluster.runner.pinged)
+    assert Name.compared < 100 * len(many)
+
+
 def test_controls_are_asked_with_a_doubted_node(tmp_path: Path) -> None:
     beats = Beats(tmp_path, "ping", "echo")
     beats.wait(3)
