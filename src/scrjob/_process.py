@@ -76,21 +76,20 @@ class SubprocessRunner:
             cwd=cwd,
             start_new_session=True,
         )
-        with process:
-            try:
-                out, err = process.communicate(stdin, timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                out, err = _end_group(process)
-                raise CommandTimeoutError(
-                    argv,
-                    stdout=_text(out),
-                    stderr=_text(err),
-                    seconds=time.monotonic() - began,
-                    why=f"no answer within {timeout_s:g} s",
-                ) from None
-            except BaseException:
-                _end_group(process)
-                raise
+        try:
+            out, err = process.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            out, err = _end_group(process)
+            raise CommandTimeoutError(
+                argv,
+                stdout=_text(out),
+                stderr=_text(err),
+                seconds=time.monotonic() - began,
+                why=f"no answer within {timeout_s:g} s",
+            ) from None
+        except BaseException:
+            _end_group(process)
+            raise
         result = CommandResult(
             argv, process.returncode, _text(out), _text(err), time.monotonic() - began
         )
@@ -169,8 +168,13 @@ def _end_group(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
             continue
         _clear_group(process.pid)
         return said
-    # A grandchild that left the group may still hold the pipes: do not wait for it.
-    process.wait(KILL_GRACE_S)
+    # A grandchild that left the group may still hold the pipes, and a process that waits for a dead file
+    # system cannot even be killed: neither is waited for any longer.
+    for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+        with contextlib.suppress(OSError):
+            pipe.close()
+    if wait_process(process, KILL_GRACE_S) is None:
+        logger.warning("process %d cannot be killed: it is left behind", process.pid)
     return b"", b""
 
 

@@ -106,6 +106,25 @@ def test_a_child_that_ignores_term_and_says_nothing_is_killed_too(tmp_path: Path
     assert not alive(int(note.read_text()))
 
 
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
+def test_a_process_that_cannot_be_killed_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lesson A12: as one that waits for a dead file system, whoever sends it what."""
+    killpg = os.killpg
+    monkeypatch.setattr("scrjob._process.KILL_GRACE_S", 0.05)
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    began = time.monotonic()
+    with pytest.raises(CommandTimeoutError):
+        RUNNER.run(["sleep", "30"], timeout_s=0.1)
+    assert time.monotonic() - began < 20
+    (record,) = caplog.records
+    (pid,) = record.args  # type: ignore[misc]
+    assert record.getMessage() == f"process {pid} cannot be killed: it is left behind"
+    killpg(int(str(pid)), signal.SIGKILL)
+    os.waitpid(int(str(pid)), 0)
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
