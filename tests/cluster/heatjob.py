@@ -4,23 +4,19 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
-from rig import Rig, Running
-from scrjob import scrlog
+from rig import Rig
+from rigjob import LIMIT_S, LOGGED, RigJob
 from scrjob.formats import flush, kvtree, paths
 
 HEAT2D = Path(__file__).parents[2] / "examples" / "heat2d" / "heat2d.py"
 USED = 4
 RANKS = 8
-LIMIT_S = 60.0
-POLL_S = 0.02
 
 SETTINGS = {
     "SCR_CACHE_BYPASS": "0",
@@ -28,8 +24,7 @@ SETTINGS = {
     "SCR_FLUSH": "0",
     "SCR_COPY_TYPE": "XOR",
     "SCR_RUNS": "4",
-    "SCR_LOG_ENABLE": "1",
-    "SCR_LOG_SYSLOG_ENABLE": "0",
+    **LOGGED,
     "SCR_HALT_GRACE": "20",
 }
 
@@ -44,7 +39,7 @@ def heat2d(
     ]
 
 
-class HeatJob:
+class HeatJob(RigJob):
     """One allocation with one scr_run in it.
 
     Args:
@@ -67,58 +62,21 @@ class HeatJob:
         pace_s: float = 0.04,
         size: int = 128,
     ) -> None:
-        self.rig = rig
-        self.directory = directory
-        self.prefix = directory / "prefix"
-        self.prefix.mkdir(parents=True)
         self.output = directory / "field.npy"
         self.nodes = nodes
         self.program = {"steps": steps, "every": every, "size": size}
-        self.settings = {**SETTINGS, "SCR_PREFIX": str(self.prefix), **(settings or {})}
-        self.command = [
+        command = [
             *("scr_run", "srun", "-N", str(USED), "-n", str(RANKS), "--mpi=pmix"),
             *heat2d(str(self.output), pace_s=pace_s, **self.program),
         ]
-        self.running: Optional[Running] = None
+        prefix = directory / "prefix"
+        super().__init__(rig, directory, prefix, command, {**SETTINGS, **(settings or {})})
+        prefix.mkdir(parents=True)
 
     def start(self, options: Sequence[str] = ()) -> HeatJob:
         """Start it in an allocation of its own, under salloc."""
-        with open(self.directory / "out", "wb") as out, open(self.directory / "err", "wb") as err:
-            self.running = self.rig.salloc_start(
-                *(self.nodes, self.command, ("--exclusive", *options)),
-                cwd=str(self.prefix),
-                environ=self.settings,
-                stdout=out,
-                stderr=err,
-            )
+        self.under_salloc(self.nodes, ["--exclusive", *options], self.prefix, "out")
         return self
-
-    @property
-    def said(self) -> str:
-        """What scr_run and the programs have said on stderr so far."""
-        return (self.directory / "err").read_text("utf-8", "replace")
-
-    @property
-    def printed(self) -> str:
-        """What the programs have said on stdout so far."""
-        return (self.directory / "out").read_text("utf-8", "replace")
-
-    def wait_until(self, question: Any, what: str, limit_s: float = 60.0) -> Any:
-        """Return the first true answer; fail when it takes too long or the job ends before."""
-        assert self.running is not None
-        end = time.monotonic() + limit_s
-        while True:
-            over = self.running.popen.poll() is not None
-            answer = question()
-            if answer:
-                return answer
-            assert not over, f"ended before {what}:\n{self.said}"
-            assert time.monotonic() < end, f"not within {limit_s} s: {what}\n{self.said}"
-            time.sleep(POLL_S)
-
-    def wait_said(self, text: str, limit_s: float = 60.0) -> None:
-        """Wait until scr_run has said something."""
-        self.wait_until(lambda: text in self.said, text, limit_s)
 
     def wait_dataset(self, number: int, location: str = "") -> None:
         """Wait until a dataset is complete, and where it is to be."""
@@ -138,36 +96,13 @@ class HeatJob:
         pattern = f"{root}/*/scr.*/scr.dataset.{number}"
         self.wait_until(lambda: glob.glob(pattern), f"dataset {number} being written")
 
-    def end(self, limit_s: float = LIMIT_S) -> int:
-        """Wait for the end; returns the exit code."""
-        assert self.running is not None
-        try:
-            return int(self.running.wait(limit_s))
-        except subprocess.TimeoutExpired:
-            self.running.end()
-            raise AssertionError(f"not ended within {limit_s} s:\n{self.said}") from None
-
-    def state(self) -> dict[str, Any]:
-        """Return what scr_run has written about the job."""
-        (path,) = glob.glob(str(self.prefix / ".scr" / "scrjob.*" / "state.json"))
-        with open(path, encoding="utf-8") as file:
-            state: dict[str, Any] = json.load(file)
-        return state
-
-    def runs(self) -> list[dict[str, Any]]:
-        """Return the runs so far."""
-        runs: list[dict[str, Any]] = self.state()["runs"]
-        return runs
-
     def labels(self) -> list[str]:
         """Return the labels of the events in SCR's log."""
-        records = scrlog.iter_file(scrlog.log_path(str(self.prefix)))
-        return [record["label"] for record in records if record.get("type") == "event"]
+        return [record["label"] for record in self.records() if record.get("type") == "event"]
 
     def dataset_of_restart(self) -> list[int]:
         """Return the datasets from which runs restarted, in order."""
-        records = scrlog.iter_file(scrlog.log_path(str(self.prefix)))
-        return [record["dset"] for record in records if record.get("label") == "RESTART_SUCCESS"]
+        return [r["dset"] for r in self.records() if r.get("label") == "RESTART_SUCCESS"]
 
     def is_right(self) -> bool:
         """Tell whether the field is bit for bit that of an undisturbed run on one process."""

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import glob
-import json
 import subprocess
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Sequence
 
-from rig import Rig, Running
-from scrjob import scrlog
-
-LIMIT_S = 60.0
+from rig import Rig
+from rigjob import LIMIT_S, RigJob
 
 # Rank 1 does what its argument says, once all ranks are there; the others wait for it.
 MPI_C = """\
@@ -64,7 +60,7 @@ def compile_mpi(directory: Path) -> str:
     return str(program)
 
 
-class PlainJob:
+class PlainJob(RigJob):
     """One scr_run.
 
     Args:
@@ -75,30 +71,14 @@ class PlainJob:
     """
 
     def __init__(self, rig: Rig, directory: Path, argv: Sequence[str], **settings: str) -> None:
-        self.rig = rig
-        self.directory = directory
-        self.prefix = Path(settings.get("SCR_PREFIX") or directory / "prefix")
-        self.command = ["scr_run", *argv]
-        self.settings = {
-            "SCR_PREFIX": str(self.prefix),
-            "SCR_LOG_ENABLE": "1",
-            "SCR_LOG_SYSLOG_ENABLE": "0",
-            **settings,
-        }
+        prefix = Path(settings.get("SCR_PREFIX") or directory / "prefix")
+        super().__init__(rig, directory, prefix, ["scr_run", *argv], settings)
         if "SCR_PREFIX" not in settings:
-            self.prefix.mkdir()
-        self.running: Optional[Running] = None
+            prefix.mkdir()
 
     def start(self, nodes: int, options: Sequence[str] = ()) -> PlainJob:
-        """Start it under salloc."""
-        with open(self.directory / "err", "wb") as err:
-            self.running = self.rig.salloc_start(
-                *(nodes, self.command, options),
-                cwd=str(self.directory),
-                environ=self.settings,
-                stdout=err,
-                stderr=err,
-            )
+        """Start it under salloc; stdout goes where stderr goes."""
+        self.under_salloc(nodes, options, self.directory, "err")
         return self
 
     def submit(self, nodes: int, options: Sequence[str] = (), after: str = "") -> str:
@@ -117,28 +97,9 @@ class PlainJob:
             script, [f"--nodes={nodes}", f"--output={self.directory}/err", *options]
         )
 
-    @property
-    def said(self) -> str:
-        """What scr_run, srun and the programs have said so far."""
-        try:
-            return (self.directory / "err").read_text("utf-8", "replace")
-        except FileNotFoundError:
-            return ""
-
-    def wait_said(self, text: str, limit_s: float = 30.0) -> None:
-        """Wait until something was said."""
-        self.wait_for(lambda: text in self.said, text, limit_s)
-
-    def wait_for(self, question: Callable[[], Any], what: str, limit_s: float = 30.0) -> Any:
-        """Wait until the answer is true, and return it."""
-        try:
-            return self.rig.wait_for(question, what, limit_s)
-        except Exception as error:
-            raise AssertionError(f"{error}\n{self.said}") from error
-
     def job_id(self) -> str:
         """Wait until scr_run knows its job; returns the id."""
-        return str(self.wait_for(self.state, "the state")["job_id"])
+        return str(self.wait_until(self.state, "the state")["job_id"])
 
     def step_id(self) -> str:
         """Wait until the program's step is there, which is a shell's; returns its id."""
@@ -149,28 +110,7 @@ class PlainJob:
             rows = (line.split() for line in self.rig.run(asked).stdout.splitlines())
             return [step for step, name in rows if name == "sh"]
 
-        return str(self.wait_for(steps, "the step")[0])
-
-    def end(self, limit_s: float = LIMIT_S) -> int:
-        """Wait for the end; returns the exit code."""
-        assert self.running is not None
-        try:
-            return int(self.running.wait(limit_s))
-        except subprocess.TimeoutExpired:
-            self.running.end()
-            raise AssertionError(f"not ended within {limit_s} s:\n{self.said}") from None
-
-    def state(self) -> dict[str, Any]:
-        """Return what scr_run has written about the job, {} nothing yet."""
-        for path in glob.glob(str(self.prefix / ".scr" / "scrjob.*" / "state.json")):
-            with open(path, encoding="utf-8") as file:
-                state: dict[str, Any] = json.load(file)
-            return state
-        return {}
-
-    def runs(self) -> list[dict[str, Any]]:
-        """Return the runs so far."""
-        return list(self.state().get("runs", []))
+        return str(self.wait_until(steps, "the step")[0])
 
     def causes(self) -> list[str]:
         """Return the causes of all runs."""
@@ -182,5 +122,4 @@ class PlainJob:
 
     def notes(self) -> list[str]:
         """Return what the log says of the ends of runs."""
-        records = scrlog.iter_file(scrlog.log_path(str(self.prefix)))
-        return [record["note"] for record in records if record.get("label") == "RUN_END"]
+        return [record["note"] for record in self.records() if record.get("label") == "RUN_END"]

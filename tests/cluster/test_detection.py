@@ -37,7 +37,7 @@ class WatchedJob(PlainJob):
     def begin(self) -> None:
         """Start it; wait until it runs everywhere and its nodes have answered pings."""
         self.start(USED + SPARES, ["--exclusive"])
-        self.wait_for(lambda: len(self.up()) == USED, "the first run")
+        self.wait_until(lambda: len(self.up()) == USED, "the first run")
         self.wait_said("launched on")
         time.sleep(2.0)  # there is no other sign of the first pings
 

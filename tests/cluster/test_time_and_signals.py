@@ -30,7 +30,7 @@ def no_job_left(rig: Rig, limit_s: float = GONE_S) -> None:
 def running(job: PlainJob) -> PlainJob:
     """Wait until both ranks are there."""
     for rank in (0, 1):
-        job.wait_for((job.directory / f"here.{rank}").exists, f"rank {rank}")
+        job.wait_until((job.directory / f"here.{rank}").exists, f"rank {rank}")
     return job
 
 
