@@ -53,7 +53,7 @@ suite: venv packages
 	$(PYTEST) --beside cluster --cov --cov-report=term:skip-covered
 
 soak: venv packages
-	$(PYTEST) -m soak --timeout=0 -s
+	$(PYTEST) -m soak --timeout=0 -o faulthandler_timeout=0 -s
 
 cluster: venv packages
 	@$(RIG) up --nodes $(N)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from heatjob import USED, HeatJob
+from scrjob.hostlist import expand_hosts
 
 if TYPE_CHECKING:
     from rig import Rig
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.soak
 DEATHS = 20
 REPETITIONS = 5
 RELAUNCH_S = 10.0
+SLURMD_TIMEOUT_S = 300.0
 FIGURES = Path(__file__).parents[2] / "benchmarks" / "results" / "soak.json"
 
 
@@ -71,7 +73,21 @@ def test_twenty_deaths_in_one_allocation(make_rig: Callable[..., Rig], tmp_path:
     alive = [host for host in rig.plan.names if host not in dead]
     left = {host: rig.exec(host, ["pgrep", "-fa", "heat2d|scr_|srun"]).stdout for host in alive}
     assert not any(left.values()), left
-    assert rig.run(["squeue", "-h", "--steps"]).stdout == ""
+    wait_until_steps_are_gone(rig, dead)
+
+
+def wait_until_steps_are_gone(rig: Rig, dead: list[str]) -> None:
+    """Slurm keeps a step listed while a node of it is silent and SlurmdTimeout has not passed."""
+    began = time.monotonic()
+    while True:
+        listed = rig.run(["squeue", "-h", "--steps", "-o", "%i %N"], check=True).stdout.split()
+        steps = dict(zip(listed[::2], listed[1::2]))
+        if not steps:
+            return
+        leaked = [step for step, nodes in steps.items() if not set(expand_hosts(nodes)) & set(dead)]
+        waited = time.monotonic() - began
+        assert waited < SLURMD_TIMEOUT_S + 120.0 and (waited < 10.0 or not leaked), steps
+        time.sleep(2.0)
 
 
 FAULTS: dict[str, Callable[[Any, str], Any]] = {
