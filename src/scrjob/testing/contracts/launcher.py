@@ -86,12 +86,13 @@ class JobLauncherContract:
         assert {world.node_of(record) for record in records} == set(order[:2])
 
     def test_down_nodes_are_avoided(self, world: JobLauncherWorld) -> None:
-        """Also when they are named among the healthy ones by mistake."""
+        """Lesson A11: on every launch, also when they are named among the healthy ones by mistake."""
         down = world.nodes[0]
         records = _probe(world, count=len(world.nodes) - 1, down=[down])
         assert {world.node_of(record) for record in records} == set(world.nodes) - {down}
 
     def test_success_is_success(self, world: JobLauncherWorld) -> None:
+        """Lesson A11: a step that has ended does not read as running."""
         launcher, process, _ = _start(world, "pass")
         assert launcher.wait_run(process, END_S) == (True, True)
         status = launcher.exit_status(process)

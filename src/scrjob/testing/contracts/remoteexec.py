@@ -80,6 +80,7 @@ class RemoteExecContract:
         assert [result.stdout(node).strip() for node in world.nodes] == world.nodes
 
     def test_code_and_streams_are_kept_apart(self, world: RemoteExecWorld) -> None:
+        """Lesson A11: remote commands have exit codes."""
         code = "import sys; print('out'); sys.stderr.write('err\\n'); sys.exit(5)"
         node = world.nodes[0]
         result = world.rexec().rexec([sys.executable, "-c", code], [node], world.jobenv)
