@@ -107,6 +107,10 @@ class Wrapper:
         self.prefix = os.fspath(prefix)
         self._context = context
         self._tool = choose(self._executable, bin_dir, context, verbose=verbose)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what a class has beyond this."""
 
 
 def clock_of(context: Optional[Context]) -> Clock:

@@ -29,17 +29,9 @@ class SCRFlushFile(_tool.Wrapper):
 
     _executable = "scr_flush_file"
 
-    def __init__(
-        self,
-        prefix: str,
-        verbose: bool = False,
-        *,
-        context: Optional[Context] = None,
-        bin_dir: Optional[str] = None,
-    ) -> None:
-        super().__init__(prefix, verbose, context=context, bin_dir=bin_dir)
+    def _prepare(self) -> None:
         self._back: Union[_Native, _Executable] = (
-            _Native(self.prefix, context)
+            _Native(self.prefix, self._context)
             if self._tool is None
             else _Executable(self.prefix, self._tool)
         )

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Dict, List, Optional, Union
+from typing import Dict, List, Union
 
 from scrjob.cli import _tool
 from scrjob.errors import CommandError, FormatError, UsageError
 from scrjob.formats import halt, paths
-
-if TYPE_CHECKING:
-    from scrjob.protocols import Context
 
 _SECONDS_LIMIT = 1 << 31  # SCR keeps times and counters in 32-bit ints
 _LETTERS = {
@@ -32,15 +29,7 @@ class SCRHaltFile(_tool.Wrapper):
 
     _executable = "scr_halt_cntl"
 
-    def __init__(
-        self,
-        prefix: str,
-        verbose: bool = False,
-        *,
-        context: Optional[Context] = None,
-        bin_dir: Optional[str] = None,
-    ) -> None:
-        super().__init__(prefix, verbose, context=context, bin_dir=bin_dir)
+    def _prepare(self) -> None:
         self.path = paths.halt_file(self.prefix)
         self._change: Dict[str, Union[int, str, None]] = {}
         self._list = False

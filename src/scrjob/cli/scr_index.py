@@ -27,17 +27,9 @@ class SCRIndex(_tool.Wrapper):
 
     _executable = "scr_index"
 
-    def __init__(
-        self,
-        prefix: str,
-        verbose: bool = False,
-        *,
-        context: Optional[Context] = None,
-        bin_dir: Optional[str] = None,
-    ) -> None:
-        absolute = paths.reduce_path(os.path.abspath(prefix))
-        super().__init__(absolute, verbose, context=context, bin_dir=bin_dir)
-        self._native = Native(self.prefix, context)
+    def _prepare(self) -> None:
+        self.prefix = paths.reduce_path(os.path.abspath(self.prefix))
+        self._native = Native(self.prefix, self._context)
 
     def list(self) -> Optional[str]:
         """Return the table of checkpoints, None if the index is absent or cannot be read."""
