@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
+from scrjob import _slurm
 from scrjob._context import system_context
-from scrjob.launchers import srun as module
+from scrjob.launchers import _slurm_steps
 from scrjob.launchers.srun import SRUN
 
 LIMIT_S = 30.0
@@ -74,7 +75,7 @@ def abandon(*program: str) -> Any:
     second, _ = where.launch_run(["-N2", *program], ["n1", "n3", "n4", "n5"], ["n2"])
     finished = where.wait_run(second, LIMIT_S)
     relaunched = time.monotonic() - began
-    listed = module._slurm_steps.list_steps(where.context, first.job, 5.0)
+    listed = _slurm_steps.list_steps(where.context, first.job, 5.0)
     return {
         "abandon": taken,
         "relaunch": relaunched,
@@ -141,7 +142,7 @@ def _beats(name: str, node: str) -> bool:
 
 def lists() -> Any:
     """Node lists in files, both of them, as for a machine whose lists fit into no argument."""
-    module.ARGUMENT_CHARS = 1
+    _slurm.ARGUMENT_BYTES = 1
     where = launcher()
     words = ["-N2", "-n4", "sh", "-c", "touch ran.$SLURMD_NODENAME"]
     step, _ = where.launch_run(words, ["n4", "n2"], ["n3"])

@@ -14,8 +14,8 @@ import pytest
 
 from plainjob import compile_mpi
 from rig import Rig
+from scrjob._slurm import fold_nodes
 from scrjob.launchers import _srun_options as options
-from scrjob.launchers._srun_placement import fold_nodes
 from scrjob.testing.contracts import JobLauncherContract
 
 HERE = Path(__file__).parent

@@ -288,7 +288,7 @@ def test_the_first_failure_is_the_steps(world: World) -> None:
 
 
 def test_long_lists_are_files(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrjob.launchers.srun.ARGUMENT_CHARS", 8)
+    monkeypatch.setattr("scrjob._slurm.ARGUMENT_BYTES", 8)
     break_tool(world, "srun", f'printf "%s\\n" "$@" > {world.scratch}/words')
     step, _ = world.launcher().launch_run(["-N2", "true"], NODES, ["n08"])
     step.wait(LIMIT_S)

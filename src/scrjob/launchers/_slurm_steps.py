@@ -10,8 +10,9 @@ Source: scontrol(1), "show step", and scancel(1); texts of 22.05 on a real clust
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Mapping, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from scrjob._slurm import tool_environ
 from scrjob.errors import OutputParseError, UsageError
 from scrjob.hostlist import expand_hosts
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from scrjob.protocols import Context
 
 NO_STEPS = ("not found", "No job steps in the system")  # of a job that exists
-TOOLS_OWN = ("SCANCEL_", "SCONTROL_")
-"""Variables that are options of the tools: SCANCEL_INTERACTIVE would ask before it does anything."""
 
 _STEP = re.compile(r"^StepId=(?:[^\s.]+\.)?([^\s.+]+)(?:\+[0-9]+)?\s")
 _NODES = re.compile(r"\sNodeList=(\S+)")
@@ -87,8 +86,3 @@ def list_steps(context: Context, job: str, limit_s: float) -> list[ListedStep]:
 def build_cancel(step: str, signal_name: str = "") -> list[str]:
     """Return the call that ends a step at once (KILL to all tasks), or sends it another signal."""
     return ["scancel", *([f"--signal={signal_name}"] if signal_name else []), step]
-
-
-def tool_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for the tools, without what the user set as options for them."""
-    return {name: value for name, value in environ.items() if not name.startswith(TOOLS_OWN)}

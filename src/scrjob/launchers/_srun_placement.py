@@ -9,10 +9,10 @@ Source: srun(1) 22.05, and what that srun did on a real cluster (the comments sa
 from __future__ import annotations
 
 import re
-from typing import Callable, Iterable, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob.errors import UsageError
-from scrjob.hostlist import compress_hosts, expand_hosts, sort_hosts, splithosts
+from scrjob.hostlist import expand_hosts
 from scrjob.launchers._srun_options import Part, node_range, number
 
 INTERACTIVE_STEP = "4294967290"
@@ -174,7 +174,8 @@ def place(
         refused = set(user_nodes(part, "exclude", read_list))
         named = dict.fromkeys(user_nodes(part, "nodelist", read_list))
         usable = [node for node in left if node not in refused]
-        usable = [n for n in named if n in set(usable)] + [n for n in usable if n not in named]
+        free = set(usable)
+        usable = [n for n in named if n in free] + [n for n in usable if n not in named]
         asked = _asked(part, usable, environ, clean)
         if asked is None and named:
             asked = (len(named), len(named))
@@ -187,7 +188,8 @@ def place(
             raise UsageError(f"launcher srun: {asked[0]} nodes wanted, {len(usable)} can be used")
         chosen = usable[:count]
         placed.append(Placed(part, chosen))
-        left = [node for node in left if node not in chosen]
+        taken = set(chosen)
+        left = [node for node in left if node not in taken]
     return placed
 
 
@@ -196,15 +198,6 @@ def user_nodes(part: Part, option: str, read_list: Callable[[str], str]) -> list
     text = part.value(option) or ""
     names = expand_hosts(read_list(text) if "/" in text else text)
     return [name.partition("*")[0] for name in names]  # "n1*2" is n1 twice
-
-
-def fold_nodes(nodes: Iterable[str]) -> str:
-    """Return names as a list that Slurm understands: it takes no text behind a bracket, ``n[1-2]-ib``."""
-    words = splithosts(compress_hosts(sort_hosts(nodes)))
-    return ",".join(
-        ",".join(expand_hosts(word)) if "[" in word and not word.endswith("]") else word
-        for word in words
-    )
 
 
 def extra_words(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 from scrjob._clock import wait_for
 from scrjob._fsio import atomic_write
 from scrjob._process import group_exists, kill_group, signal_group
+from scrjob._slurm import fits, fold_nodes, tool_environ
 from scrjob.errors import CommandError, NotInAllocationError, ScrError
 from scrjob.hostlist import sort_hosts
 from scrjob.launchers import _slurm_steps, _srun_options, _srun_placement
@@ -45,7 +46,6 @@ ABANDONED_S = 0.3  # the same with a dead node: for the last words of the others
 INTERRUPTED_S = 1.0  # for tasks that srun handed our interrupts on to
 INTERRUPT_PAUSE_S = 0.2  # two interrupts within 1 s mean it
 KILLED_S = 5.0
-ARGUMENT_CHARS = 100_000  # of a node list; Linux takes 131,071 bytes in one argument
 GAVE_UP = 1  # exit code of a srun that gave up its tasks and says 0
 MISSED_S = 2.0  # for a cancelled step to be off the list
 MISSED_POLL_S = 0.25
@@ -153,7 +153,8 @@ class SRUN(JobLauncher):
         _srun_placement.check(parts, environ)
         avoided = list(dict.fromkeys(down_nodes or ()))
         everywhere = _srun_placement.allocated_nodes(environ)
-        candidates = [n for n in dict.fromkeys(nodes or everywhere) if n not in set(avoided)]
+        bad = set(avoided)
+        candidates = [node for node in dict.fromkeys(nodes or everywhere) if node not in bad]
         placed = _srun_placement.place(parts, candidates, environ, _read)
         overlap = self._must_overlap(job, avoided)
         words: list[str] = []
@@ -400,8 +401,8 @@ class SRUN(JobLauncher):
     def _node_list(self, nodes: Any, name: str) -> str:
         """Return nodes for one argument of srun, as the name of a file where they do not fit into it."""
         names = sort_hosts(nodes)
-        text = _srun_placement.fold_nodes(names)
-        if len(text) < ARGUMENT_CHARS or not self.hostfile:
+        text = fold_nodes(names)
+        if fits(text) or not self.hostfile:
             return text
         path = f"{self.hostfile}.{name}"
         atomic_write(path, "\n".join([*names, ""]).encode("utf-8", "surrogateescape"))
@@ -429,7 +430,7 @@ class SRUN(JobLauncher):
 
     def _run(self, argv: Sequence[str], limit_s: float) -> bool:
         """Run a tool; False if it gave no answer in time or failed. scancel fails for an ended step."""
-        environ = _slurm_steps.tool_environ(self.context.environ)
+        environ = tool_environ(self.context.environ)
         try:
             self.context.runner.run(argv, timeout_s=limit_s, env=environ).check()
         except CommandError as error:

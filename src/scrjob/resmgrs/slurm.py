@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Mapping, Optional, Sequence
 
 from scrjob._clock import wait_for
+from scrjob._slurm import tool_environ
 from scrjob.errors import CommandNotFoundError, ConfigError, NotInAllocationError, ScrError
 from scrjob.model import END_NO_LIMIT, END_UNKNOWN, JobId, NodeName, NodeWatch
 from scrjob.resmgrs import slurm_job as jobs
@@ -29,8 +30,6 @@ BOOT_POLL_S = 3.0
 JOB_ID_NAMES = ("SLURM_JOB_ID", "SLURM_JOBID")
 NODE_LIST_NAMES = ("SLURM_JOB_NODELIST", "SLURM_NODELIST")
 HET_SIZE_NAMES = ("SLURM_HET_SIZE", "SLURM_PACK_SIZE")
-FOREIGN_PREFIXES = ("SQUEUE_", "SINFO_", "SCONTROL_")
-"""Users set these for what they type themselves: filters, columns, more clusters."""
 
 
 class SLURM(ResourceManager):
@@ -211,15 +210,3 @@ class SLURM(ResourceManager):
     def _ask(self, argv: Sequence[str]) -> CommandResult:
         environ = tool_environ(self.context.environ)
         return self.context.runner.run(argv, timeout_s=self.timeout_s, env=environ)
-
-
-def tool_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which Slurm's commands answer as their arguments say.
-
-    A user who works with several clusters has SLURM_CLUSTERS set: then only the job's own is asked.
-    """
-    kept = {k: v for k, v in environ.items() if not k.startswith(FOREIGN_PREFIXES)}
-    own = kept.get("SLURM_CLUSTER_NAME")
-    if kept.pop("SLURM_CLUSTERS", None) and own:
-        kept["SLURM_CLUSTERS"] = own
-    return kept

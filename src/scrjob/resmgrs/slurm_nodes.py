@@ -16,8 +16,8 @@ import logging
 import re
 from typing import TYPE_CHECKING, Collection, Mapping, NamedTuple, Optional, Sequence
 
+from scrjob._slurm import fits, fold_nodes
 from scrjob.errors import OutputParseError
-from scrjob.hostlist import compress_hosts, sort_hosts, splithosts
 
 if TYPE_CHECKING:
     from scrjob._process import CommandResult
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TOOL = "scontrol show node"
-ARGUMENT_LIMIT = 100_000  # Linux takes 131072 bytes in one argument (execve(2), MAX_ARG_STRLEN)
 REASON_LIMIT = 300  # characters of an administrator's text that are passed on
 
 
@@ -99,10 +98,8 @@ class Finding(NamedTuple):
 def build_show_nodes(nodes: Sequence[str]) -> list[str]:
     """Return the call that asks for the nodes; for all of the cluster if their names are too long."""
     argv = ["scontrol", "--oneliner", "--", "show", "node"]
-    text = compress_hosts(sort_hosts(nodes))
-    if any("[" in word and not word.endswith("]") for word in splithosts(text)):
-        text = ",".join(nodes)  # Slurm refuses a list with text behind a bracket, such as n[1-2]-ib
-    return [*argv, text] if len(text.encode("utf-8", "surrogateescape")) < ARGUMENT_LIMIT else argv
+    text = fold_nodes(nodes)
+    return [*argv, text] if fits(text) else argv
 
 
 def parse_show_nodes(result: CommandResult, nodes: Collection[str]) -> dict[str, NodeState]:

@@ -173,23 +173,6 @@ def test_a_heterogeneous_job_is_refused() -> None:
         placement.check(parts("a"), {**FIVE, "SLURM_HET_SIZE": "2"})
 
 
-@pytest.mark.parametrize(
-    ("names", "text"),
-    [
-        (["n3", "n1", "n2"], "n[1-3]"),
-        (["n08", "n09", "n10"], "n[08-10]"),
-        (["r1n1", "r1n2", "r2n1", "r2n2"], "r[1-2]n[1-2]"),
-        (["n1-ib", "n2-ib", "m1"], "m1,n1-ib,n2-ib"),
-        (["x1c0s0b0n0", "x1c1s0b0n0"], "x1c0s0b0n0,x1c1s0b0n0"),
-        (["a-b.c"], "a-b.c"),
-        ([], ""),
-    ],
-)
-def test_lists_are_such_as_slurm_understands(names: list[str], text: str) -> None:
-    """``scontrol show hostnames 'n[1-2]-ib'``: Invalid hostlist (22.05)."""
-    assert placement.fold_nodes(names) == text
-
-
 def words(text: str, environ: Optional[Mapping[str, str]] = None, **how: Any) -> list[str]:
     placed = placement.Placed(parts(text)[0], ["n1", "n2"])
     given = {"overlap": False, "nodelist": "n[1-2]", "exclude": "n[3-5]", **how}

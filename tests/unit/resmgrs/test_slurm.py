@@ -12,7 +12,7 @@ from scrjob.errors import CommandError, CommandNotFoundError, ConfigError, NotIn
 from scrjob.localrm.directory import DIR_VARIABLE
 from scrjob.model import Cause
 from scrjob.resmgrs.auto import choose_resource_manager
-from scrjob.resmgrs.slurm import BOOT_LIMIT_S, SLURM, tool_environ
+from scrjob.resmgrs.slurm import BOOT_LIMIT_S, SLURM
 from scrjob.testing.fakes import FakeClock, FakeRunner, fake_context, hanging, missing, said
 from slurmcases import result
 
@@ -306,24 +306,6 @@ def test_prerun_tells_that_slurm_is_not_installed() -> None:
 
 
 # --- the environment of the tools ---
-
-
-def test_a_users_own_settings_of_the_tools_are_left_out() -> None:
-    typed = {
-        "SQUEUE_FORMAT": "%i",
-        "SQUEUE_PARTITION": "debug",
-        "SINFO_FORMAT": "%N",
-        "SCONTROL_FEDERATION": "1",
-    }
-    kept = {"PATH": "/bin", "SLURM_CONF": "/etc/slurm.conf", "SLURM_JOB_ID": "1"}
-    assert tool_environ({**typed, **kept}) == kept
-
-
-def test_of_several_clusters_the_jobs_own_is_asked() -> None:
-    environ = {"SLURM_CLUSTERS": "red,green", "SLURM_CLUSTER_NAME": "green"}
-    assert tool_environ(environ)["SLURM_CLUSTERS"] == "green"
-    assert "SLURM_CLUSTERS" not in tool_environ({"SLURM_CLUSTERS": "red"})
-    assert "SLURM_CLUSTERS" not in tool_environ({"SLURM_CLUSTER_NAME": "green"})
 
 
 def test_the_tools_get_that_environment() -> None:
