@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from typing import Iterable, Mapping, Optional, Sequence
 
+from scrjob._slurm import fits, fold_nodes, tool_environ
 from scrjob.errors import CommandError, CommandTimeoutError
 from scrjob.remoteexec import _wrapper
 
 STEP_NAME = "scrjob-exec"
 
-KEPT = ("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JOBID", "SLURM_JOB_ID", "SLURM_JWT")
+KEPT = (
+    *("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_WORKING_CLUSTER"),
+    *("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_JWT"),
+)
 """Variables of Slurm that srun needs; all others are options of the user's own steps."""
 
 LAUNCHING = "srun: launching "
@@ -37,7 +41,7 @@ def build_srun(nodes: Sequence[str], argv: Sequence[str], limit_s: float) -> lis
         f"--nodes={count}",
         f"--ntasks={count}",
         "--ntasks-per-node=1",
-        f"--nodelist={','.join(nodes)}",
+        f"--nodelist={fold_nodes(nodes)}",
         f"--immediate={_wrapper.whole_seconds(limit_s / 2)}",
         "--overlap",
         "--mem=0",
@@ -54,11 +58,19 @@ def build_srun(nodes: Sequence[str], argv: Sequence[str], limit_s: float) -> lis
     ]
 
 
+def in_arguments(nodes: Sequence[str]) -> list[Sequence[str]]:
+    """Return the nodes in groups, as few as their lists need to fit into one argument each."""
+    if len(nodes) < 2 or fits(fold_nodes(nodes)):  # noqa: PLR2004 - one node cannot be divided
+        return [nodes] if nodes else []
+    half = len(nodes) // 2
+    return [*in_arguments(nodes[:half]), *in_arguments(nodes[half:])]
+
+
 def step_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for srun: what names the allocation, and no options of the user's steps."""
     return {
         name: value
-        for name, value in environ.items()
+        for name, value in tool_environ(environ).items()
         if name in KEPT or not name.startswith(("SLURM_", "SRUN_"))
     }
 

@@ -3,8 +3,9 @@
 
 What Slurm does when a node of a step is bad, seen with 22.05 on a real cluster, and the answers here:
 
-- A node that is down, or no part of the allocation (any more): the step is refused as a whole, at once. The
-  nodes of a refused step are asked again, each by a step of its own.
+- A node that is down, or no part of the allocation (any more): the step is refused as a whole, at once, and
+  nobody says for which node. The nodes of a refused step are asked again by some smaller steps, and those of
+  the ones that are refused again, until each has a step of its own.
 - A node that died, and Slurm does not know it yet: the others run at once; after 12 s srun gives up and *ends
   the whole step*, ``--no-kill`` or not. Nobody waits for that here, and before a command that may take so
   long a short step finds out which nodes are there, and only those get it.
@@ -33,6 +34,7 @@ from typing import (
 )
 
 from scrjob._clock import Deadline
+from scrjob._slurm import tool_environ
 from scrjob.errors import CommandError, ScrError
 from scrjob.remoteexec import _steps, _wrapper
 from scrjob.remoteexec.remoteexec import RemoteExec, RemoteExecResult, not_on_path
@@ -81,8 +83,8 @@ class Srun(RemoteExec):
     ) -> RemoteExecResult:
         """Run ``argv`` on each of ``nodes``; see the base class.
 
-        Where a step was refused before the command began, it is tried once more with one node a step. In a
-        call of at most ``QUICK_S`` seconds a node that is slow to begin may run the command twice.
+        Where a step was refused before the command began, it is tried again with smaller ones. In a call
+        of at most ``QUICK_S`` seconds a node that is slow to begin may run the command twice.
 
         Raises:
             UsageError: a node is named twice.
@@ -119,17 +121,19 @@ class Srun(RemoteExec):
     def _rounds(
         self, result: RemoteExecResult, nodes: Sequence[str], context: Context, limit_s: float
     ) -> None:
-        """Run the result's command by one step, then by single ones where that was refused."""
+        """Run the result's command by one step, then by ever smaller ones where that was refused."""
         deadline = Deadline(context.clock, limit_s)
         # A long command goes to nodes that were there just before, and must not begin twice.
         tree = self._tree_width(context) if len(nodes) > TREE_WIDTH and limit_s <= QUICK_S else None
         if tree is not None and len(nodes) <= tree:
             tree = None
         steps = Steps(result, context, self.lost)
-        made = steps.run([nodes] if nodes else [], limit_s, tree)
-        if len(nodes) > 1 and not deadline.passed():
-            refused = dict.fromkeys(node for step in made if step.refused for node in step.silent)
-            made += steps.run([[node] for node in refused], deadline.left(), None)
+        made = last = steps.run(_steps.in_arguments(nodes), limit_s, tree)
+        size = len(nodes)
+        while (refused := _refused(last)) and not deadline.passed():
+            size = -(-min(size, len(refused)) // SIDE_BY_SIDE)
+            last = steps.run(in_parts(refused, size), deadline.left(), tree)
+            made = [*made, *last]
         problems = [step.problem for step in made if step.problem is not None]
         if problems and not any(step.made for step in made):
             raise problems[0]
@@ -146,7 +150,7 @@ class Step(NamedTuple):
 
     Attributes:
         made: the controller made it.
-        refused: srun ended by itself, and the controller was there.
+        refused: srun ended by itself, the controller was there, and fewer nodes may do better.
         silent: nodes on which the command did not begin, by this step or another.
         problem: why there was no step, if no node is to blame.
     """
@@ -198,8 +202,10 @@ class Steps:
                 return []
             begun = _answers(calls)
             silent = [node for group in groups for node in group if node not in begun]
-            parts = [silent[at : at + tree] for at in range(0, len(silent), tree)]
-            more = {Call(_steps.build_srun(part, argv, deadline.left())): part for part in parts}
+            more = {
+                Call(_steps.build_srun(part, argv, deadline.left())): part
+                for part in in_parts(silent, tree)
+            }
             calls.update(more)
             return list(more)
 
@@ -237,7 +243,9 @@ class Steps:
             steps.append(
                 Step(
                     made,
-                    ended and not any(_steps.CONTROLLER in error for error in errors),
+                    ended
+                    and len(group) > 1
+                    and not any(_steps.CONTROLLER in error for error in errors),
                     [node for node in group if node not in answers],
                     None if made else _steps.no_step(call.ended, errors, limit_s),
                 )
@@ -246,6 +254,16 @@ class Steps:
         for node, why in said.items():
             _wrapper.enter(self._result, node, answers.get(node, ((), ())), limit_s, why)
         return steps
+
+
+def _refused(steps: Iterable[Step]) -> list[str]:
+    """Return the nodes on which the command did not begin, but may begin by a smaller step."""
+    return list(dict.fromkeys(node for step in steps if step.refused for node in step.silent))
+
+
+def in_parts(nodes: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Return the nodes in groups of at most ``size``, in order."""
+    return [nodes[at : at + size] for at in range(0, len(nodes), size)]
 
 
 def _is_made(call: Call) -> bool:
@@ -267,14 +285,15 @@ def _answers(calls: Iterable[Call]) -> dict[str, Lines]:
 
 
 def _ended(lines: Optional[Lines]) -> bool:
-    return lines is not None and _wrapper.has_ended(lines[0])
+    return lines is not None and all(map(_wrapper.has_ended, lines))
 
 
 def ask_tree_width(context: Context) -> int:
     """Return Slurm's TreeWidth, the smallest usual one if it does not tell."""
     argv = ["scontrol", "show", "config"]
+    environ = tool_environ(context.environ)
     try:
-        said = context.runner.run(argv, timeout_s=ASK_WIDTH_S, env=context.environ).check().stdout
+        said = context.runner.run(argv, timeout_s=ASK_WIDTH_S, env=environ).check().stdout
     except ScrError:
         return TREE_WIDTH
     found = _TREE_WIDTH.search(said)

@@ -14,10 +14,12 @@ import pytest
 from scrjob._clock import SystemClock
 from scrjob._process import CommandResult, SubprocessRunner
 from scrjob.errors import CommandError, CommandTimeoutError, UsageError
+from scrjob.hostlist import expand_hosts
 from scrjob.remoteexec import RemoteExecResult
 from scrjob.remoteexec._steps import (
     build_srun,
     error_about,
+    in_arguments,
     no_step,
     parse_answers,
     parse_errors,
@@ -54,7 +56,7 @@ def step(nodes: Sequence[str], *, silent: Sequence[str] = (), text: str = "") ->
 
 def asked(argv: Sequence[str]) -> list[str]:
     (names,) = [word[len("--nodelist=") :] for word in argv if word.startswith("--nodelist=")]
-    return names.split(",")
+    return expand_hosts(names)
 
 
 def ask(
@@ -78,7 +80,7 @@ def test_a_step_takes_nothing_and_lasts_for_all() -> None:
     argv = build_srun(["n1", "n2"], ["echo", "a b"], 5.0)
     assert argv[:19] == [
         *("srun", "--verbose", "--job-name=scrjob-exec"),
-        *("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--nodelist=n1,n2", "--immediate=3"),
+        *("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--nodelist=n[1-2]", "--immediate=3"),
         *("--overlap", "--mem=0", "--gres=none", "--mpi=none", "--cpu-bind=none"),
         *("--input=none", "--label", "--no-kill", "--kill-on-bad-exit=0", "--wait=0"),
         "--export=ALL",
@@ -91,12 +93,21 @@ def test_options_of_the_users_own_steps_do_not_reach_ours() -> None:
     environ = {
         **ENVIRON,
         "SLURM_CONF": "/etc/slurm.conf",
+        "SLURM_CONF_SERVER": "ctl",
+        "SLURM_CLUSTERS": "red,green",
+        "SLURM_WORKING_CLUSTER": "green:ctl:6817:9728:109",
         "SLURM_NTASKS": "8",
         "SLURM_EXCLUSIVE": "1",
         "SRUN_CPUS_PER_TASK": "4",
         "SCR_PREFIX": "/p",
     }
-    wanted = {**ENVIRON, "SLURM_CONF": "/etc/slurm.conf", "SCR_PREFIX": "/p"}
+    wanted = {
+        **ENVIRON,
+        "SLURM_CONF": "/etc/slurm.conf",
+        "SLURM_CONF_SERVER": "ctl",
+        "SLURM_WORKING_CLUSTER": "green:ctl:6817:9728:109",
+        "SCR_PREFIX": "/p",
+    }
     assert step_environ(environ) == wanted
     _, runner = ask(lambda argv: step(asked(argv)), ["n1"], environ=environ)
     assert runner.options[0]["env"] == wanted
@@ -152,6 +163,41 @@ def test_nodes_of_a_refused_step_are_asked_one_by_one() -> None:
         ["n2"],
         ["n3"],
     ]
+
+
+def test_one_bad_node_of_many_does_not_mean_a_step_for_each() -> None:
+    """Some dozen steps find it, where thousands would take longer than anybody waits."""
+    nodes = [f"n{number:05}" for number in range(400)]
+    bad = ["n00007", "n00399"]
+
+    def script(argv: Sequence[str]) -> CommandResult:
+        if argv[0] == "scontrol":
+            return said(argv, "TreeWidth = 65533")
+        group = asked(argv)
+        return said(argv, stderr=REFUSED, returncode=1) if {*bad} & {*group} else step(group)
+
+    result, runner = ask(script, nodes)
+    assert [node for node in nodes if result.rc(node) != 0] == bad
+    assert "Requested node configuration is not available" in (result.failure("n00007") or "")
+    asked_of = [len(asked(call)) for call in runner.calls if call[0] == "srun"]
+    assert asked_of == [400, *[13] * 30, 10, *[1] * 23]
+
+
+def test_a_list_that_is_too_long_for_one_argument_means_more_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Linux takes 131,072 bytes; text behind the number keeps a list from being folded."""
+    assert len(in_arguments([f"n{number}" for number in range(10_000)])) == 1
+    nodes = [f"node{number:05}-ib.cluster.site.example" for number in range(3000)]
+    parts = in_arguments(nodes)
+    assert [node for part in parts for node in part] == nodes
+    assert [len(part) for part in parts] == [1500, 1500]
+    assert all(len(word) < 131_072 for part in parts for word in build_srun(part, ["x"], 5.0))
+    assert (in_arguments([]), in_arguments(["n" * 200_000])) == ([], [["n" * 200_000]])
+    monkeypatch.setattr("scrjob._slurm.ARGUMENT_BYTES", 10)
+    result, runner = ask(lambda argv: step(asked(argv)), ["n1-ib", "n2-ib", "n3-ib"])
+    assert [asked(call) for call in runner.calls] == [["n1-ib"], ["n2-ib"], ["n3-ib"]]
+    assert codes(result) == [0, 0, 0]
 
 
 def test_who_did_not_begin_in_a_broken_step_gets_another_one() -> None:
@@ -246,6 +292,7 @@ class HangingSteps(SubprocessRunner):
     def __init__(self, silent: Callable[[Sequence[str]], Sequence[str]], width: str = "20") -> None:
         self.silent = silent
         self.width = width
+        self.between = "0"  # seconds between what is said on stdout and on stderr
         self.asked: list[list[str]] = []
 
     def run(self, argv: Sequence[str], **options: Any) -> CommandResult:
@@ -257,9 +304,9 @@ class HangingSteps(SubprocessRunner):
         self.asked.append(nodes)
         silent = self.silent(nodes)
         answer = step(nodes, silent=silent)
-        script = 'printf %s "$1"; printf %s "$2" >&2; [ "$3" ] && exec sleep 600'
+        script = 'printf %s "$1"; sleep "$4"; printf %s "$2" >&2; [ "$3" ] && exec sleep 600'
         return super().pipe(
-            ["sh", "-c", script, "sh", answer.stdout, answer.stderr, "".join(silent)]
+            ["sh", "-c", script, "sh", answer.stdout, answer.stderr, "".join(silent), self.between]
         )
 
 
@@ -304,6 +351,13 @@ def test_a_lost_node_is_not_waited_for() -> None:
     assert (codes(result), result.failure("n2")) == ([0, None], "the node is lost")
 
 
+def test_the_others_are_heard_out_on_both_streams() -> None:
+    runner = HangingSteps(lambda _: ["n2"])
+    runner.between = "1"
+    result = ask_hanging(runner, ["n1", "n2"], timeout_s=8.0, lost=["n2"])
+    assert codes(result) == [0, None]
+
+
 def test_all_nodes_are_one_step_for_a_job_may_have_only_so_many() -> None:
     def script(argv: Sequence[str]) -> CommandResult:
         return said(argv, "TreeWidth = 20") if argv[0] == "scontrol" else step(asked(argv))
@@ -317,7 +371,10 @@ def test_all_nodes_are_one_step_for_a_job_may_have_only_so_many() -> None:
     "answer", [said(["scontrol"], "nothing"), said(["scontrol"], returncode=1)]
 )
 def test_an_unknown_tree_is_taken_for_the_smallest_usual_one(answer: CommandResult) -> None:
-    assert ask_tree_width(fake_context(runner=FakeRunner(lambda _: answer))) == 16
+    runner = FakeRunner(lambda _: answer)
+    environ = {"SLURM_CLUSTERS": "red,green", "SLURM_CLUSTER_NAME": "red"}
+    assert ask_tree_width(fake_context(environ, runner=runner)) == 16
+    assert runner.options[0]["env"]["SLURM_CLUSTERS"] == "red"
 
 
 def test_names_that_srun_would_take_for_a_list_or_a_file_are_not_given_to_it() -> None:
