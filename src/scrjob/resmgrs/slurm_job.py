@@ -75,7 +75,13 @@ class Job(NamedTuple):
     reason: str
 
     def is_running(self) -> bool:
-        """Tell whether the nodes are the job's."""
+        """Tell whether the nodes are the job's.
+
+        Raises:
+            OutputParseError: the state is none that we know.
+        """
+        if self.state not in RUNNING and self.state not in ENDED:
+            raise OutputParseError(TOOL, self.state, f"unknown job state {self.state!r}")
         return self.state in RUNNING
 
     def told(self) -> str:
@@ -97,8 +103,6 @@ class Job(NamedTuple):
             return Cause.PREEMPTED, f"{self.told()}, requeued (restart {self.restarts})"
         if self.is_running():
             return None
-        if self.state not in ENDED:
-            raise OutputParseError(TOOL, self.state, f"unknown job state {self.state!r}")
         return ENDED[self.state], self.told()
 
 

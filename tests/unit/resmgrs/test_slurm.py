@@ -8,7 +8,13 @@ from typing import Any, Mapping, Optional, Sequence
 
 import pytest
 
-from scrjob.errors import CommandError, CommandNotFoundError, ConfigError, NotInAllocationError
+from scrjob.errors import (
+    CommandError,
+    CommandNotFoundError,
+    ConfigError,
+    NotInAllocationError,
+    OutputParseError,
+)
 from scrjob.localrm.directory import DIR_VARIABLE
 from scrjob.model import Cause
 from scrjob.resmgrs.auto import choose_resource_manager
@@ -212,6 +218,13 @@ def test_an_ended_job_has_no_healthy_nodes() -> None:
     at = manager("cancelled", nodes=result("nodes-after-cancel"))
     with pytest.raises(NotInAllocationError, match="has ended: Slurm: job 1 is CANCELLED"):
         at.down_nodes()
+
+
+def test_a_job_in_a_state_of_a_newer_slurm_is_not_taken_for_ended() -> None:
+    """Its nodes are not known to be bad then, and the runs go on."""
+    shiny = said(["squeue"], "1|SHINY|1|2|1|0|N/A|n[1-3]|None\n")
+    with pytest.raises(OutputParseError, match="unknown job state 'SHINY'"):
+        manager(job=shiny).down_nodes()
 
 
 @pytest.mark.parametrize("answer", [hanging, missing])

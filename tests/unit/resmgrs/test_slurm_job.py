@@ -168,8 +168,11 @@ def test_every_other_state_is_an_end(state: str) -> None:
 
 
 def test_an_unknown_state_is_neither() -> None:
+    row = job("job-healthy")._replace(state="SHINY")
     with pytest.raises(OutputParseError, match="unknown job state 'SHINY'"):
-        job("job-healthy")._replace(state="SHINY").ending(0)
+        row.ending(0)
+    with pytest.raises(OutputParseError, match="unknown job state 'SHINY'"):
+        row.is_running()
 
 
 def test_names_come_in_slurms_order_once() -> None:
