@@ -267,7 +267,9 @@ class _Vigil:
     def _ask_to_stop(self, why: str, reason: str, patience_s: float) -> None:
         self._monitor.say(why)
         self._monitor.halt(reason)
-        self._grace = self._grace or Deadline(self._clock, patience_s)
+        grace = Deadline(self._clock, patience_s)
+        if self._grace is None or grace.left() < self._grace.left():
+            self._grace = grace
 
     def _end_it(self) -> Seen:
         """End the step as a whole and wait until its launcher is gone, with a limit."""

@@ -137,6 +137,20 @@ def test_an_end_that_is_near_leaves_half_of_the_time_to_save(tmp_path: Path) -> 
     assert job.cluster.clock.now() <= job.cluster.end - 12
 
 
+def test_an_end_that_comes_near_shortens_the_grace_that_a_signal_gave(tmp_path: Path) -> None:
+    """Lesson B8: a job that is pre-empted gets its signal first, and the end is moved to soon."""
+
+    def preempt(cluster: Cluster) -> None:
+        cluster.send(signal.SIGUSR1)
+        cluster.end = int(cluster.clock.now()) + 40
+
+    job = Job(tmp_path, [Step(None, at={2: preempt})])
+    job.cluster.end = int(job.cluster.clock.now()) + 7200
+    assert job.run(SCR_HALT_GRACE="60") == 75
+    assert job.cluster.kills == 1
+    assert job.cluster.clock.now() <= job.cluster.end - 12
+
+
 def test_a_launch_that_fails_because_the_allocation_has_ended(tmp_path: Path) -> None:
     job = Job(tmp_path, [])
     job.cluster.ends = CANCELLED
