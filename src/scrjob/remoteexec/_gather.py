@@ -24,7 +24,7 @@ _READ_BYTES = 1 << 16
 EXIT_S = 0.2  # between the end of a process's output and its own
 END_GRACE_S = 0.2  # for a process past the deadline to follow TERM
 LINGER_S = 40.0  # srun takes up to 20 s to take leave of a dead node
-LOOK_AGAIN_S = 0.5  # for nodes that are lost meanwhile
+LOOK_AGAIN_S = 0.5  # for nodes that are lost meanwhile; each look reads all that has come so far
 FILES_KEPT = 64  # descriptors that are left to the rest of this process
 FILES_EACH = 4  # two pipes, and what starting a process needs for a moment
 
@@ -141,11 +141,12 @@ def gather(
         environ: of the processes.
         limit_s: seconds for all of them.
         side_by_side: how many at the same time, if there are descriptors for so many.
-        given_up: asked now and then; a call that it names is not waited for.
+        given_up: asked every LOOK_AGAIN_S; a call that it names is not waited for.
         later: seconds, and what then gives more calls unless all have ended.
     """
     deadline = Deadline(context.clock, limit_s)
     second = None if later is None else Deadline(context.clock, later[0])
+    look = Deadline(context.clock, None if given_up is None else LOOK_AGAIN_S)
     room = max(1, min(side_by_side, files_left() // FILES_EACH))
     known = list(calls)
     waiting = list(reversed(known))
@@ -158,14 +159,14 @@ def gather(
                     call = waiting.pop()
                     if call.start(context, environ, selector):
                         listening.add(call)
-                waits = [0.0 if startable else deadline.left()]
-                waits += [LOOK_AGAIN_S] if given_up is not None else []
+                waits = [0.0 if startable else deadline.left(), look.left()]
                 waits += [second.left()] if second is not None else []
                 for key, _ in selector.select(min(waits)):
                     call = key.data[0]
                     if call.read(selector, key):
                         listening.discard(call)
-                if given_up is not None and not startable:
+                if given_up is not None and look.passed():
+                    look = Deadline(context.clock, LOOK_AGAIN_S)
                     for call in filter(given_up, tuple(listening)):
                         call.leave(selector)
                         listening.discard(call)

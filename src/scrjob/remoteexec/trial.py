@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Collection, Iterator, NamedTuple, Sequence
 
 from scrjob.errors import ConfigError, ScrError
 from scrjob.remoteexec.auto import available_ones
@@ -68,9 +68,9 @@ def settle(jobenv: JobEnvironment) -> None:
 
 def _candidates(jobenv: JobEnvironment) -> list[str]:
     """Return the job's nodes that the manager does not know to be down."""
-    down: Sequence[str] = ()
+    down: Collection[str] = ()
     try:
-        down = list(jobenv.resmgr.down_nodes())
+        down = jobenv.resmgr.down_nodes()
     except ScrError as error:
         logger.warning("the nodes' states could not be asked: %s", error)
     nodes = jobenv.job_nodes()
@@ -94,7 +94,7 @@ def try_out(rexec: RemoteExec, nodes: Sequence[str], jobenv: JobEnvironment) -> 
     except ScrError as error:
         return Trial(rexec, 0, len(nodes), clock.monotonic() - began, str(error))
     good = [node for node in nodes if result.rc(node) == 0]
-    why = next((_complaint(result, node) for node in nodes if node not in good), "")
+    why = next((_complaint(result, node) for node in nodes if result.rc(node) != 0), "")
     if not rexec.knows_its_nodes:
         strange = strangers(result, good)
         good = [node for node in good if node not in strange]

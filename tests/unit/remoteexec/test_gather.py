@@ -92,6 +92,25 @@ def test_a_call_that_is_given_up_is_not_waited_for() -> None:
     assert not any(call.running for call in (hanging, other))
 
 
+def test_whether_to_give_up_is_not_asked_at_every_word() -> None:
+    """The answer takes reading all that was said, of ten thousand nodes."""
+    chatty = python(
+        "import time\nfor _ in range(300): print('word', flush=True); time.sleep(0.005)"
+    )
+    asked: list[Call] = []
+    began = time.monotonic()
+    gather(
+        [chatty],
+        fake_context(runner=Runner(), clock=SystemClock()),
+        {},
+        limit_s=60.0,
+        side_by_side=8,
+        given_up=lambda call: bool(asked.append(call)),  # type: ignore[func-returns-value]
+    )
+    assert 2 <= len(asked) <= (time.monotonic() - began) / _gather.LOOK_AGAIN_S
+    assert chatty.ended == 0
+
+
 def test_what_was_said_before_the_deadline_is_there() -> None:
     hanging = python("import time; print('begun', flush=True); time.sleep(600)")
     began = time.monotonic()
