@@ -23,6 +23,7 @@ NOTICED_S = 10.0
 RELAUNCHED_S = 15.0  # on a machine that does other things too; make soak measures
 HUNG_S = 60.0
 USED, SPARES = 4, 1
+STRUCK = "n2"
 PROGRAM = 'echo "$(hostname) $(date +%s.%N)" >> up; [ -e again ] || sleep 600'
 
 
@@ -35,11 +36,18 @@ class WatchedJob(PlainJob):
         self.fault_at = 0.0
 
     def begin(self) -> None:
-        """Start it; wait until it runs everywhere and its nodes have answered pings."""
+        """Start it; wait until it runs everywhere and a ping that its nodes answered was heard."""
         self.start(USED + SPARES, ["--exclusive"])
         self.wait_until(lambda: len(self.up()) == USED, "the first run")
         self.wait_said("launched on")
-        time.sleep(2.0)  # there is no other sign of the first pings
+        before = self.pings_answered()  # the next ones are sent when these answers were taken
+        self.wait_until(lambda: self.pings_answered() >= before + 2, "pings")
+
+    def pings_answered(self) -> int:
+        """Return how many pings the node that is struck has answered."""
+        counters = self.rig.exec(STRUCK, ["cat", "/proc/net/snmp"]).stdout.splitlines()
+        names, values = (line.split() for line in counters if line.startswith("Icmp:"))
+        return int(values[names.index("OutEchoReps")])
 
     def strike(self) -> None:
         """Note that the fault comes now; the next run will be short."""
@@ -68,13 +76,13 @@ def test_a_dead_node_is_known_in_seconds_and_its_spare_runs(
     job = WatchedJob(rig, tmp_path)
     job.begin()
     job.strike()
-    getattr(rig, fault)("n2")
+    getattr(rig, fault)(STRUCK)
     assert job.end() == 0, job.said
     assert job.causes() == ["node down", "success"], job.said
     bad = job.state()["bad_nodes"]
-    assert set(bad) == {"n2"}
+    assert set(bad) == {STRUCK}
     # On a busy machine a command may come late on healthy nodes too; then only pings count.
-    assert bad["n2"]["test"] in ("ping + remote execution", "ping")
+    assert bad[STRUCK]["test"] in ("ping + remote execution", "ping")
     noticed, relaunched = job.after_fault()
     assert noticed < NOTICED_S, job.said
     assert relaunched < RELAUNCHED_S, job.said
@@ -88,11 +96,11 @@ def test_a_hung_node_is_found_and_a_slow_one_left_alone(rig: Rig, tmp_path: Path
     job.begin()
     assert rig.slow("n3")
     job.strike()
-    rig.hang("n2")
+    rig.hang(STRUCK)
     job.wait_said("noticed: ", HUNG_S)
     rig.fast("n3")  # for the next run
     assert job.end() == 0, job.said
     assert job.causes() == ["node down", "success"], job.said
     bad = job.state()["bad_nodes"]
-    assert set(bad) == {"n2"}, job.said
-    assert bad["n2"]["test"] == "remote execution"
+    assert set(bad) == {STRUCK}, job.said
+    assert bad[STRUCK]["test"] == "remote execution"
