@@ -91,10 +91,18 @@ def wait_until_steps_are_gone(rig: Rig, dead: list[str]) -> None:
         time.sleep(2.0)
 
 
+def newest_step(rig: Rig) -> str:
+    """Return the step of the job's ranks; remote commands are named otherwise."""
+    listed = rig.run(["squeue", "-h", "--steps", "-o", "%i %j"], check=True).stdout.splitlines()
+    return next(line.split()[0] for line in listed if line.endswith("python"))
+
+
 FAULTS: dict[str, Callable[[Any, str], Any]] = {
     "kill": lambda rig, host: rig.kill(host),
     "cut": lambda rig, host: rig.cut(host),
     "hang": lambda rig, host: rig.hang(host),
+    "rank killed": lambda rig, host: rig.exec(host, ["pkill", "-KILL", "-o", "-f", "heat2d"]),
+    "step cancelled": lambda rig, _: rig.run(["scancel", newest_step(rig)], check=True),
 }
 
 
