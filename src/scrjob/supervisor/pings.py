@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob.errors import CommandTimeoutError
 from scrjob.nodetests.ping import SIDE_BY_SIDE, Patience, unanswered
@@ -67,6 +67,7 @@ class Pings:
 
     def __init__(self, jobenv: JobEnvironment) -> None:
         self._jobenv = jobenv
+        # Replaced, never changed: rounds and doubts ask from threads, the next run forgets meanwhile.
         self._addresses: dict[str, Optional[str]] = {}
 
     def ask(self, nodes: Sequence[str], patience: Patience) -> Answers:
@@ -76,8 +77,8 @@ class Pings:
             NotSupportedError: neither fping nor ping is installed.
             ScrError: a tool fails.
         """
-        self._look_up([node for node in nodes if node not in self._addresses])
-        known = {node: address for node in nodes if (address := self._addresses[node]) is not None}
+        addresses = self._look_up(nodes)
+        known = {node: address for node in nodes if (address := addresses[node]) is not None}
         targets = list(dict.fromkeys(known.values()))
         seconds = (patience.tries * patience.gap_ms + patience.wait_ms) / 1000
         seconds += patience.tries * len(targets) / REQUESTS_A_SECOND
@@ -89,9 +90,12 @@ class Pings:
         """Look up anew what could not be found, the next time that it is needed."""
         self._addresses = {node: address for node, address in self._addresses.items() if address}
 
-    def _look_up(self, names: Sequence[str]) -> None:
+    def _look_up(self, nodes: Sequence[str]) -> Mapping[str, Optional[str]]:
+        """Return the addresses of at least these nodes, None for one that has none."""
+        known = self._addresses
+        names = [node for node in nodes if node not in known]
         if not names:
-            return
+            return known
         runner = self._jobenv.context.runner
         try:
             said = runner.run(
@@ -106,4 +110,6 @@ class Pings:
         missing = [name for name in names if name not in found]
         if missing:
             logger.info("no address is known of %d nodes, e.g. %s", len(missing), missing[0])
-        self._addresses.update({name: found.get(name) for name in names})
+        new = {name: found.get(name) for name in names}
+        self._addresses = {**self._addresses, **new}
+        return {**known, **new}

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterator, List, Sequence
 
 from scripted_cluster import Cluster
 from scrjob.errors import CommandTimeoutError
+from scrjob.nodetests.ping import Patience
 from scrjob.supervisor.heartbeat import Heartbeat, Pace
+from scrjob.supervisor.pings import Pings
 from scrjob.supervisor.suspicion import Suspicion
 
 NODES = ["n1", "n2", "n3", "n4", "n5"]
@@ -143,6 +145,20 @@ def test_a_name_without_an_address_is_looked_up_again_in_the_next_run(tmp_path: 
     looked_up = [o["stdin"] for c, o in zip(runner.calls, runner.options) if c[0] != "fping"]
     assert looked_up == [b"n1\nn2\nn3\nn4\nn5\nx1", b"x1"]
     assert beats.suspects() == []
+
+
+def test_what_is_forgotten_while_pings_are_sent_does_not_disturb_them(tmp_path: Path) -> None:
+    """A round of the last run may still be on its way when the next run begins."""
+    pings = Pings(Beats(tmp_path).jobenv)
+
+    class Nodes(List[str]):
+        def __iter__(self) -> Iterator[str]:
+            yield from super().__iter__()
+            pings.forget_failures()
+
+    quick = Patience(tries=1, gap_ms=100, wait_ms=500)
+    for nodes in (["n1", "x1"], Nodes(["n1", "x1"]), ["n1", "x1"]):
+        assert pings.ask(nodes, quick) == ({"n1"}, set())
 
 
 def test_settling_waits_for_nothing_when_nothing_is_out(tmp_path: Path) -> None:
