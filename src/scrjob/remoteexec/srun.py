@@ -49,7 +49,8 @@ TREE_WIDTH = 16  # the smallest default of all versions: 50 until 23.02, 16 sinc
 ASK_WIDTH_S = 5.0
 SIDE_BY_SIDE = 32  # sruns at the same time
 QUICK_S = 8.0  # below the 10 s or more after which srun ends a step with a dead node in it
-LOOK_S = 4.0  # for the nodes to say that they are there
+LOOK_S = 4.0  # for the nodes to say that they are there ...
+LOOK_A_SECOND = 1000  # ... and a second more for each so many: srun does not reach them all at once
 SECOND_SHARE = (
     0.4  # of a quick call's time, after which silent nodes are asked by a step of their own
 )
@@ -96,18 +97,20 @@ class Srun(RemoteExec):
         asked = [node for node in nodes if _NODE_NAME.fullmatch(node)]
         for node in set(nodes).difference(asked):
             result.set_failure(node, f"{node!r} cannot be a node of Slurm")
-        if self.timeout_s > QUICK_S:
+        is_quick = self.timeout_s <= QUICK_S
+        if not is_quick:
             asked = self._look(result, asked, jobenv.context)
-        self._rounds(result, asked, jobenv.context, deadline.left())
+        self._rounds(result, asked, jobenv.context, deadline.left(), twice=is_quick)
         return result
 
     def _look(self, result: RemoteExecResult, nodes: Sequence[str], context: Context) -> list[str]:
         """Return the nodes that run a command now, and enter why the others do not."""
         patience = Deadline(context.clock, min(PATIENCE_S, self.timeout_s / 4))
+        limit_s = min(LOOK_S + len(nodes) // LOOK_A_SECOND, self.timeout_s / 2)
         there = RemoteExecResult(["true"], nodes)
         while True:
             try:
-                self._rounds(there, nodes, context, LOOK_S)
+                self._rounds(there, nodes, context, limit_s, twice=True)
                 break
             except CommandError:
                 if patience.passed():
@@ -119,12 +122,21 @@ class Srun(RemoteExec):
         return found
 
     def _rounds(
-        self, result: RemoteExecResult, nodes: Sequence[str], context: Context, limit_s: float
+        self,
+        result: RemoteExecResult,
+        nodes: Sequence[str],
+        context: Context,
+        limit_s: float,
+        *,
+        twice: bool,
     ) -> None:
-        """Run the result's command by one step, then by ever smaller ones where that was refused."""
+        """Run the result's command by one step, then by ever smaller ones where that was refused.
+
+        ``twice``: it may begin twice on a node that is slow. A long command, which goes to nodes that
+        were there just before, must not.
+        """
         deadline = Deadline(context.clock, limit_s)
-        # A long command goes to nodes that were there just before, and must not begin twice.
-        tree = self._tree_width(context) if len(nodes) > TREE_WIDTH and limit_s <= QUICK_S else None
+        tree = self._tree_width(context) if twice and len(nodes) > TREE_WIDTH else None
         if tree is not None and len(nodes) <= tree:
             tree = None
         steps = Steps(result, context, self.lost)

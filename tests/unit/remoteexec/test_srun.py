@@ -255,6 +255,19 @@ def test_before_a_long_command_a_short_one_finds_out_who_is_there() -> None:
     ]
 
 
+@pytest.mark.parametrize(("count", "timeout_s", "look"), [(1, 40, 4), (5000, 40, 9), (9000, 9, 5)])
+def test_thousands_of_nodes_get_longer_to_say_that_they_are_there(
+    count: int, timeout_s: float, look: int
+) -> None:
+    """Who does not say so in time does not get the command, and what is in its cache would be lost."""
+    runner = FakeRunner(lambda argv: said(argv, stderr=NO_CONTROLLER, returncode=1))
+    job = FakeJobEnv(context=fake_context(ENVIRON, runner=runner))
+    with pytest.raises(CommandError, match="Unable to contact slurm controller"):
+        Srun().bounded(timeout_s).rexec(["x"], [f"n{number}" for number in range(count)], job)
+    asked_first = next(call for call in runner.calls if call[0] == "srun")
+    assert asked_first[-3:] == ["scrjob", str(look), "true"]
+
+
 def test_a_node_that_cannot_run_even_true_is_there_all_the_same() -> None:
     result, _ = ask(lambda argv: step(asked(argv)), ["n1"], timeout_s=20.0)
     assert codes(result) == [0]
