@@ -15,7 +15,7 @@ from scrjob.jobenv import JobEnv
 from scrjob.prerun import prerun
 from scrjob.remoteexec import RemoteExec, RemoteExecResult, auto
 from scrjob.remoteexec.auto import remember, remembered
-from scrjob.remoteexec.trial import QUESTION, settle
+from scrjob.remoteexec.trial import QUESTION, settle, try_out
 from scrjob.resmgrs.resourcemanager import ResourceManager
 from scrjob.testing.fakes import FakeJobEnv, FakeParam, NodeAnswer, fake_context
 
@@ -114,6 +114,12 @@ def test_the_first_that_reaches_most_nodes_is_taken(
     assert jobenv.rexec.name == "one"
     assert asked == [("one", list(QUESTION), NODES, 6.0)]
     assert caplog.messages == ["commands on nodes go through one: 2 of 3 nodes answered in 0.0 s"]
+
+
+def test_thousands_of_nodes_get_longer_to_answer(ways: dict[str, type[Way]]) -> None:
+    many = [f"n{number}" for number in range(10_000)]
+    assert try_out(ways["one"](), many, job(Manager())).answered == len(many)
+    assert asked[-1][-1] == 16.0
 
 
 def test_one_that_is_there_but_reaches_nobody_is_passed_over(
