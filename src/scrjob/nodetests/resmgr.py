@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Sequence
 
 from scrjob._clock import Deadline
-from scrjob.errors import ScrError
+from scrjob.errors import NotInAllocationError, ScrError
 from scrjob.nodetests.nodetest import NodeTest
 
 if TYPE_CHECKING:
@@ -53,7 +53,13 @@ class ResMgrDown(NodeTest):
             if not left or deadline.passed():
                 break
             clock.sleep(ASK_AGAIN_S)
-            silent = jobenv.resmgr.watch_nodes().silent
+            try:
+                silent = jobenv.resmgr.watch_nodes().silent
+            except NotInAllocationError:
+                raise
+            except ScrError as error:  # what it said before of other nodes still holds
+                logger.info("the manager could not be asked again: %s", error)
+                continue
             left = [node for node in left if node in silent]
         return [*dead, *left]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from scrjob.errors import NotSupportedError
+import pytest
+
+from scrjob.errors import CommandError, NotInAllocationError, NotSupportedError
 from scrjob.model import NodeWatch
 from scrjob.nodetests.resmgr import DOUBT_S, ResMgrDown
 from scrjob.remoteexec.remoteexec import RemoteExecResult
@@ -19,13 +21,18 @@ class Manager:
 
     heartbeats: Sequence[str] = ("echo",)
 
-    def __init__(self, silent: dict[str, int]) -> None:
+    def __init__(self, silent: dict[str, int], errors: Sequence[Exception] = ()) -> None:
         self.silent = silent
+        self.errors = list(errors)  # the first answers when it is asked once more
+        self.asked = 0
 
     def down_nodes(self) -> dict[str, str]:
         return {"n1": "drained", **dict.fromkeys(self.silent, "not responding")}
 
     def watch_nodes(self) -> NodeWatch:
+        self.asked += 1
+        if self.asked > 1 and self.errors:
+            raise self.errors.pop()
         self.silent = {node: left - 1 for node, left in self.silent.items() if left > 0}
         return NodeWatch({}, dict.fromkeys(self.silent, "not responding"))  # type: ignore[arg-type]
 
@@ -76,6 +83,15 @@ def test_it_is_waited_for_a_controller_that_hears_of_its_nodes_again() -> None:
     bad, seconds = failed(Manager({"n2": 4, "n3": 2}), Remote(dead=["n2", "n3"]))
     assert bad == {"n1": "drained"}
     assert 0 < seconds < DOUBT_S
+
+
+def test_a_manager_that_goes_away_meanwhile_has_said_what_it_said() -> None:
+    manager = Manager({"n2": 4}, [CommandError(["squeue"], returncode=1)] * 2)
+    bad, seconds = failed(manager, Remote(dead=["n2"]))
+    assert (bad, manager.errors) == ({"n1": "drained"}, [])
+    assert 0 < seconds < DOUBT_S
+    with pytest.raises(NotInAllocationError):
+        failed(Manager({"n2": 4}, [NotInAllocationError("ended")]), Remote(dead=["n2"]))
 
 
 def test_without_remote_execution_the_managers_word_stays() -> None:
