@@ -91,6 +91,7 @@ def refuse_other_supervisors(jobenv: JobEnvironment, *, own: bool = False) -> No
 
     Raises:
         SupervisorActiveError: names the other job's directory.
+        ConfigError: the file system of the prefix has no locks.
     """
     mine = state_dir(jobenv)
     pattern = os.path.join(glob.escape(jobenv.dir_scr()), "scrjob.*", "lock")
@@ -102,14 +103,32 @@ def refuse_other_supervisors(jobenv: JobEnvironment, *, own: bool = False) -> No
         except OSError:
             continue  # gone, or somebody else's: none that we could disturb
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
+            is_free = _lock(fd, path, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+        if not is_free:
             raise SupervisorActiveError(
                 f"another job is supervised in this prefix, see {os.path.dirname(path)!r}; give each "
                 "simulation its SCR_PREFIX"
-            ) from error
-        finally:
-            os.close(fd)
+            )
+
+
+def _lock(fd: int, path: str, how: int) -> bool:
+    """Lock an open file if nobody holds a lock against it, and tell whether that is so.
+
+    Raises:
+        ConfigError: the file system has no locks, which says nothing about anybody.
+    """
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise ConfigError(
+            f"{path!r} cannot be locked: {error.strerror}; have the file system mounted with locks, or "
+            "set SCR_PREFIX to a directory on another one"
+        ) from error
+    return True
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:
@@ -164,18 +183,17 @@ class JobState:
             fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unusable(error) from error
+        self._lock_fd = fd
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(fd)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            if not _lock(fd, lock, fcntl.LOCK_EX):
                 raise SupervisorActiveError(
                     f"job {self.data['job_id']} is supervised already{self._holder()}; one scr_run for a "
                     "job and prefix (several simulations: give each its SCR_JOB_ID and SCR_PREFIX)"
-                ) from error
+                )
+            self.load()
+        except (ScrError, OSError):
+            self.__exit__()
             raise
-        self._lock_fd = fd
-        self.load()
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 
-from scrjob.errors import SupervisorActiveError
+from scrjob.errors import ConfigError, SupervisorActiveError
 from scrjob.model import NodeDown
-from scrjob.supervisor.state import RUNNING, JobState, begin_start
+from scrjob.supervisor.state import (
+    RUNNING,
+    JobState,
+    begin_start,
+    refuse_other_supervisors,
+)
 from scrjob.testing.fakes import FakeJobEnv
 
 
@@ -86,6 +94,25 @@ def test_two_supervisors_do_not_meet(jobenv: Any) -> None:
             pass
     with JobState(jobenv):
         pass
+
+
+def test_a_file_system_without_locks_says_nothing_of_supervisors(
+    jobenv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Lustre that was mounted with ``noflock``."""
+    with JobState(jobenv):
+        pass
+
+    def refuse(fd: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ConfigError, match="cannot be locked: Function not implemented"):
+        refuse_other_supervisors(jobenv, own=True)
+    with pytest.raises(ConfigError, match="set SCR_PREFIX"), JobState(jobenv):
+        pass
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_names_that_are_no_text_survive(jobenv: Any) -> None:
