@@ -22,9 +22,9 @@ SLEEP = [*STEP, "sh", "-c", "touch here.$SLURM_PROCID; exec sleep 300"]
 GONE_S = 5.0
 
 
-def no_job_left(rig: Rig, limit_s: float = GONE_S) -> None:
+def no_job_left(rig: Rig) -> None:
     """Assert that Slurm has no job any more, and soon."""
-    rig.wait_for(lambda: not rig.run(["squeue", "-h"]).stdout, "the jobs' end", limit_s)
+    rig.wait_for(lambda: not rig.run(["squeue", "-h"]).stdout, "the jobs' end", GONE_S)
 
 
 def running(job: PlainJob) -> PlainJob:
@@ -131,10 +131,9 @@ def test_the_allocation_ends_with_the_job(rig: Rig, tmp_path: Path, how: str) ->
     job = PlainJob(rig, tmp_path, [*STEP, "sleep", "1"])
     if how == "salloc":
         assert job.start(3).end() == 0, job.said
-        no_job_left(rig, 1.0)
     else:
         job.submit(3, [f"--chdir={tmp_path}"])
         job.wait_said("exit code 0: the program finished")
-        no_job_left(rig)
+    no_job_left(rig)
     for host in rig.plan.hosts:
         assert "scrjob" not in rig.exec(host, ["ps", "-eo", "args"]).stdout

@@ -40,11 +40,10 @@ class Waiting(RemoteExec):
         return result
 
 
-class Network(threading.Thread):
+class Network:
     """Answers fping for the living; looking up addresses gives the names back."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.dead: set[str] = set()
         self.rounds = 0
 
