@@ -274,6 +274,9 @@ class _Vigil:
     def _end_it(self) -> Seen:
         """End the step as a whole and wait until its launcher is gone, with a limit."""
         launcher, settle_s = self._jobenv.launcher, self._monitor.settings.settle_s
+        ended = launcher.exit_status(self._step.proc)
+        if ended is not None and ended.success:  # by itself, while its stacks were gathered say
+            return self._seen._replace(status=ended, hang="")
         if self._seen.down:
             launcher.abandon_run(self._step.jobstep, [bad.node for bad in self._seen.down])
         else:

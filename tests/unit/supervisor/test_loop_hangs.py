@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scripted_cluster import Step
+from scripted_cluster import Launcher, Step
 from scripted_job import Job
+from scrjob.run import run
 
 
 def test_limits_that_nobody_set_are_doubled_after_each_hang(
@@ -30,3 +32,20 @@ def test_only_the_nodes_of_the_run_are_asked_for_their_caches(tmp_path: Path) ->
     assert job.run(SCR_WATCHDOG="1", SCR_WATCHDOG_STARTUP="20", SCR_RUNS="2") == 0
     evidence = job.state()["runs"][0]["evidence"]
     assert any("not known of the cache on n[1-2]: []" in line for line in evidence)
+
+
+def test_a_program_that_finishes_while_its_stacks_are_gathered_is_not_run_again(
+    tmp_path: Path,
+) -> None:
+    class Late(Launcher):
+        def rank_pids(self, jobstep: Any) -> Any:
+            jobstep.code = 0
+            return {}
+
+    job = Job(tmp_path, [Step(None), Step()])
+    jobenv = job.cluster.jobenv(SCR_WATCHDOG="1", SCR_WATCHDOG_STARTUP="20", SCR_RUNS="2")
+    jobenv.launcher = Late(job.cluster)
+    signals = job.cluster.signals
+    assert run("scripted", ["./app"], jobenv=jobenv, say=job.told.append, signals=signals) == 0
+    assert job.causes() == ["success"]
+    assert job.cluster.kills == 0
