@@ -271,6 +271,16 @@ def test_an_end_by_ourselves_is_no_cancellation_by_others(world: World) -> None:
         assert (Said.CANCELLED in told) is not kill
 
 
+def test_nor_is_an_end_of_what_lost_a_node(world: World) -> None:
+    launcher = world.launcher()
+    said = "slurmstepd: error: *** STEP 7.0 ON n08 CANCELLED AT 2026-01-01T00:00:00 ***"
+    text = f'echo "{said}" >&2; exec sleep 600'
+    step, _ = launcher.launch_run(["-N1", "sh", "-c", text], NODES, [])
+    eventually(lambda: [message.said for message in launcher.messages(step)] == [Said.CANCELLED])
+    launcher.abandon_run(step, ["n08"])
+    assert Said.CANCELLED not in [message.said for message in launcher.messages(step)]
+
+
 def test_an_exit_code_above_128_is_a_code_if_srun_says_so(world: World) -> None:
     launcher = world.launcher()
     step, _ = launcher.launch_run(["-N1", "sh", "-c", "exit 139"], NODES, [])
@@ -383,6 +393,23 @@ def test_a_cancellation_that_was_missed_is_repeated(world: World) -> None:
     eventually(lambda: not runs(rank))
 
 
+def test_a_step_that_outlives_its_cancelled_srun_is_cancelled_again(world: World) -> None:
+    launcher = world.launcher()
+    step, _ = launcher.launch_run(["-N1", *SLEEP], NODES, [])
+    eventually(lambda: launcher.step_nodes(step))
+    (listed,) = fakeslurm.steps(world.state)
+    scancel = world.state.parent / "bin" / "scancel"
+    missed = world.scratch / "missed"
+    real = scancel.with_name("real-scancel")
+    scancel.rename(real)
+    scancel.touch()
+    ends_srun = f"touch {missed}; kill -KILL {listed['pid']}"
+    break_tool(world, "scancel", f'test -e {missed} && exec {real} "$@"; {ends_srun}')
+    launcher.abandon_run(step, ["n08"])
+    (rank,) = listed["ranks"]
+    eventually(lambda: not runs(rank))
+
+
 # -- the terminal ---------------------------------------------------------------------------------
 
 TYPING = """
@@ -480,6 +507,22 @@ def test_a_left_step_is_ended_and_no_other(world: World, srun_lives: bool, recor
     assert runs(theirs)
     assert runs(other)
     assert world.calls("scancel") == [["7.0"]]
+
+
+def test_a_left_srun_that_waits_for_its_step_is_ended(world: World) -> None:
+    """Or it would get one when the nodes are free, beside the step of who comes after."""
+    prefix = str(world.scratch)
+    theirs = world.launcher(SCR_JOB_ID="two", SCR_PREFIX=prefix)
+    other, _ = theirs.launch_run(["-N1", *SLEEP], ["n08"], [])
+    eventually(lambda: fakeslurm.steps(world.state))
+    ours = world.launcher(SCR_JOB_ID="one", SCR_PREFIX=prefix)
+    left, _ = ours.launch_run(["-N1", *SLEEP], ["n08"], [])
+    eventually(lambda: len(world.calls("srun")) == 2)
+    assert world.launcher(SCR_JOB_ID="one", SCR_PREFIX=prefix).end_orphan("") is True
+    assert left.wait(LIMIT_S) == -signal.SIGKILL
+    assert other.poll() is None
+    assert not world.calls("scancel")
+    theirs.kill_run(other)
 
 
 def test_nothing_was_left(world: World) -> None:
