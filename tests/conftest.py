@@ -7,10 +7,12 @@ tests never run.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import tarfile
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import pytest
 
@@ -56,6 +58,20 @@ def clean_environment(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TZ", "America/St_Johns")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def whole_coverage_data(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Remove what killed processes left of coverage's data unfinished: it would be warned of."""
+    yield
+    if not pytestconfig.getoption("--cov", None):
+        return
+    for part in pytestconfig.rootpath.glob(".coverage.*"):
+        with contextlib.closing(sqlite3.connect(part)) as data:
+            try:
+                data.execute("select version from coverage_schema")
+            except sqlite3.DatabaseError:
+                part.unlink()
 
 
 @pytest.fixture(scope="session")
