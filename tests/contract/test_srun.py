@@ -413,7 +413,7 @@ def test_a_step_that_outlives_its_cancelled_srun_is_cancelled_again(world: World
 # -- the terminal ---------------------------------------------------------------------------------
 
 TYPING = """
-import sys
+import select, sys, time
 from scrjob._context import system_context
 from scrjob.launchers.srun import SRUN
 launcher = SRUN()
@@ -423,6 +423,8 @@ step, _ = launcher.launch_run(sys.argv[2:], *([nodes, []] if nodes else []))
 print("up" if step.typed else "not read", flush=True)
 step.wait(20)
 print("ended", flush=True)
+select.select([0], [], [], 20)
+time.sleep(0.3)  # who takes it from us has done so by then
 print("over", input(), flush=True)
 """
 
