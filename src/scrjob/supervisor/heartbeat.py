@@ -30,7 +30,8 @@ DOUBT_TRIES = 5
 DOUBT_GAP_MS = 150
 PINGS_A_SECOND = 2000  # on average, for the sake of this host; more nodes are asked less often
 DEAF_ROUNDS = 3  # a node that has not answered one of so many pings never will: ICMP is filtered
-MOST_FAILURES = 3  # of a tool in a row, until it is given up
+MOST_FAILURES = 3  # of a tool in a row, until it is left alone ...
+REST_S = 300.0  # ... for so long: a controller or this host may have trouble for some minutes
 CONTROLS = (
     3  # nodes that are asked with the doubted ones, to know that their answers could be heard
 )
@@ -89,8 +90,11 @@ class Heartbeat:
         self._say = say
         self._clock = jobenv.context.clock
         self._own = _short(jobenv.context.hostname)
-        self._pinging = "ping" in kinds and self._pace.ping_s > 0
-        self._echoing = "echo" in kinds and self._pace.echo_s > 0
+        self._ways: set[Kind] = set()  # that make sense here and are not missing
+        if "ping" in kinds and self._pace.ping_s > 0:
+            self._ways.add(Kind.PING)
+        if "echo" in kinds and self._pace.echo_s > 0:
+            self._ways.add(Kind.ECHO)
         self._pings = Pings(jobenv)
         runner = jobenv.context.runner
         self._round: Errand[tuple[_Asked, Answers]] = Errand(runner, "heartbeat: pings")
@@ -98,6 +102,7 @@ class Heartbeat:
         self._doubt_pings: Errand[Answers] = Errand(runner, "doubted nodes: pings")
         self._doubt_echo: Errand[dict[str, str]] = Errand(runner, "doubted nodes: command")
         self._failures = {Kind.PING: 0, Kind.ECHO: 0}
+        self._rest_until = {Kind.PING: 0.0, Kind.ECHO: 0.0}
         self._heard: set[str] = set()  # have ever answered a ping
         self._silent_since: Optional[float] = None
         self.begin(Suspicion(), ())
@@ -127,22 +132,23 @@ class Heartbeat:
         Args:
             used: the nodes on which the step runs; only they are judged.
         """
-        if self._pinging:
+        if Kind.PING in self._ways:
             self._take_round(used)
             self._take_doubt()
+        if self._can_ask(Kind.PING):
             if not self._round.is_out and self._clock.monotonic() >= self._next_round:
                 self._ask_round(used())
             if self._doubt is None and self._to_doubt:
                 self._ask_doubted()
-        if self._echoing:
+        if Kind.ECHO in self._ways:
             self._take_echo(used)
-            if not self._echo.is_out:
-                self._ask_echo(used)
+        if self._can_ask(Kind.ECHO) and not self._echo.is_out:
+            self._ask_echo(used)
 
     def confirm(self, nodes: Sequence[str]) -> None:
         """Ask nodes at once of which somebody says that they are lost."""
         for node in nodes:
-            if self._pinging and node in self._heard:
+            if self._can_ask(Kind.PING) and node in self._heard:
                 self._to_doubt[node] = None
             else:
                 self._to_echo[node] = self._clock.monotonic()
@@ -199,9 +205,10 @@ class Heartbeat:
         everybody = [*nodes, *asked.controls]
         wait_ms = max(DOUBT_GAP_MS, int(1000 * wait_s) - (DOUBT_TRIES - 1) * DOUBT_GAP_MS)
         patience = Patience(DOUBT_TRIES, DOUBT_GAP_MS, wait_ms)
-        self._doubt = _Doubt(asked, by_command=self._echoing)
+        by_command = self._can_ask(Kind.ECHO)
+        self._doubt = _Doubt(asked, by_command=by_command)
         self._doubt_pings.ask(lambda: self._pings.ask(everybody, patience))
-        if self._echoing:
+        if by_command:
             self._doubt_echo.ask(lambda: self._run_echo(everybody, wait_s))
 
     def _take_doubt(self) -> None:
@@ -332,17 +339,22 @@ class Heartbeat:
         taken = set(used)
         return [node for node in self._nodes if node not in taken][:CONTROLS]
 
+    def _can_ask(self, kind: Kind) -> bool:
+        return kind in self._ways and self._clock.monotonic() >= self._rest_until[kind]
+
     def _failed(self, kind: Kind, error: Exception) -> None:
         """Note that a tool could not be used: that says nothing about any node."""
-        self._failures[kind] += 1
-        if self._failures[kind] < MOST_FAILURES and not isinstance(error, NotSupportedError):
-            logger.info("heartbeat by %s: %s", kind.value, error)
+        if isinstance(error, NotSupportedError):
+            self._ways.discard(kind)
+            logger.warning("no heartbeat by %s any more: %s", kind.value, error)
             return
-        if kind is Kind.PING:
-            self._pinging = False
-        else:
-            self._echoing = False
-        logger.warning("no heartbeat by %s any more: %s", kind.value, error)
+        self._failures[kind] += 1
+        logger.info("heartbeat by %s: %s", kind.value, error)
+        if self._failures[kind] >= MOST_FAILURES:
+            self._rest_until[kind] = self._clock.monotonic() + REST_S
+        if self._failures[kind] == MOST_FAILURES:
+            rest = f"again every {REST_S:g} s until it works"
+            logger.warning("no heartbeat by %s now, %s: %s", kind.value, rest, error)
 
 
 def _short(name: str) -> str:

@@ -6,10 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Iterator, List, Sequence
 
+import pytest
+
 from scripted_cluster import Cluster
 from scrjob.errors import CommandTimeoutError
 from scrjob.nodetests.ping import Patience
-from scrjob.supervisor.heartbeat import Heartbeat, Pace
+from scrjob.supervisor.heartbeat import REST_S, Heartbeat, Pace
 from scrjob.supervisor.pings import Pings
 from scrjob.supervisor.suspicion import Suspicion
 
@@ -187,11 +189,29 @@ def test_a_tool_that_fails_now_and_then_is_used_on(tmp_path: Path) -> None:
     assert beats.condemned() == ["n2"]
 
 
-def test_a_tool_that_always_fails_is_given_up(tmp_path: Path) -> None:
+def test_a_tool_that_always_fails_is_seldom_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     beats = Beats(tmp_path, "ping")
     beats.cluster.failing["fping"] = CommandTimeoutError(["fping"], why="no answer within 5 s")
     beats.wait(20)
     assert len([call for call in beats.cluster.runner.calls if call[0] == "fping"]) == 3
+    beats.wait(2 * REST_S)
+    assert len([call for call in beats.cluster.runner.calls if call[0] == "fping"]) == 5
+    assert caplog.text.count("no heartbeat by ping now") == 1
+
+
+def test_a_tool_that_works_again_is_used_again(tmp_path: Path) -> None:
+    """A controller that was away for some minutes does not cost a long job its heartbeat."""
+    beats = Beats(tmp_path, "echo")
+    beats.cluster.failing["rexec"] = CommandTimeoutError(["srun"], why="no controller")
+    beats.wait(100)
+    del beats.cluster.failing["rexec"]
+    beats.cluster.silent.add("n2")
+    beats.wait(100)
+    assert beats.condemned() == []
+    beats.wait(REST_S)
+    assert beats.condemned() == ["n2"]
 
 
 def test_a_word_about_a_node_that_is_not_pinged_has_it_run_a_command(tmp_path: Path) -> None:
