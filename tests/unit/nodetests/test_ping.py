@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from scrjob.errors import NotSupportedError, OutputParseError
+from scrjob.errors import CommandError, NotSupportedError, OutputParseError
 from scrjob.nodetests.ping import Patience, build_fping, build_ping, parse_fping, unanswered
-from scrjob.testing.fakes import FakeJobEnv, FakeRunner, fake_context, said
+from scrjob.testing.fakes import FakeJobEnv, FakeRunner, fake_context, missing, said
 
 QUICK = Patience(1, 100, 1000)
 
@@ -56,6 +56,19 @@ def test_the_patience_reaches_the_tool() -> None:
     assert unanswered(["n1"], jobenv, Patience(2, 300, 900), 5.0) == set()
     assert runner.calls[0][:8] == ["fping", "-q", "-C", "2", "-p", "300", "-t", "900"]
     assert runner.options[0]["timeout_s"] == 5.0
+
+
+def test_a_tool_that_fails_says_why() -> None:
+    why = "fping: can't create socket (must run as root?)"
+    runner = FakeRunner(lambda argv: said(argv, stderr=why, returncode=4))
+    with pytest.raises(CommandError, match="must run as root"):
+        unanswered(["n1"], FakeJobEnv(context=fake_context(runner=runner)), QUICK, 5.0)
+
+
+def test_without_any_tool_nodes_cannot_be_pinged() -> None:
+    jobenv = FakeJobEnv(context=fake_context(runner=FakeRunner(missing)))
+    with pytest.raises(NotSupportedError, match="fping or ping is needed"):
+        unanswered(["n1"], jobenv, QUICK, 5.0)
 
 
 def test_many_nodes_are_not_pinged_by_many_processes_all_the_time() -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 import pytest
 
@@ -11,7 +11,7 @@ from scrjob.errors import CommandError, NotInAllocationError, NotSupportedError
 from scrjob.model import NodeWatch
 from scrjob.nodetests.resmgr import DOUBT_S, ResMgrDown
 from scrjob.remoteexec.remoteexec import RemoteExecResult
-from scrjob.testing.fakes import FakeClock, FakeJobEnv, fake_context
+from scrjob.testing.fakes import FakeClock, FakeJobEnv, FakeRunner, fake_context, said
 
 NODES = ["n1", "n2", "n3"]
 
@@ -59,9 +59,11 @@ class Remote:
         return result
 
 
-def failed(manager: Manager, remote: Remote) -> tuple[dict[str, str], float]:
+def failed(
+    manager: Manager, remote: Remote, runner: Optional[FakeRunner] = None
+) -> tuple[dict[str, str], float]:
     clock = FakeClock()
-    jobenv = FakeJobEnv(context=fake_context(clock=clock))
+    jobenv = FakeJobEnv(context=fake_context(clock=clock, runner=runner or FakeRunner()))
     jobenv.resmgr = manager
     jobenv.rexec = remote
     began = clock.monotonic()
@@ -98,6 +100,23 @@ def test_without_remote_execution_the_managers_word_stays() -> None:
     bad, seconds = failed(Manager({"n2": 99}), Remote(error=NotSupportedError("none")))
     assert bad == {"n1": "drained", "n2": "not responding"}
     assert seconds >= DOUBT_S
+
+
+@pytest.mark.parametrize(
+    ("heartbeats", "pinged", "bad"),
+    [
+        (("ping", "echo"), [["n2", "n3"]], {"n1": "drained", "n2": "not responding"}),
+        (("echo",), [], {"n1": "drained"}),
+    ],
+)
+def test_no_answer_to_pings_is_enough_where_pings_get_through(
+    heartbeats: Sequence[str], pinged: list[list[str]], bad: dict[str, str]
+) -> None:
+    manager = Manager({"n2": 99, "n3": 99})
+    manager.heartbeats = heartbeats
+    runner = FakeRunner(lambda argv: said(argv, stderr="n2 : - -\nn3 : 0.1 -\n", returncode=1))
+    assert failed(manager, Remote(), runner) == (bad, 0.0)
+    assert [call[-2:] for call in runner.calls] == pinged
 
 
 def test_where_nodes_cannot_be_asked_the_managers_word_is_all() -> None:

@@ -73,7 +73,7 @@ def test_it_is_detected_at_run_time_by_the_job_id(name: str) -> None:
     context = fake_context({name: "12", "SLURM_NODELIST": "n1"})
     found = choose_resource_manager(context)
     assert isinstance(found, SLURM)
-    assert found.job_id() == "12"
+    assert (found.name, found.job_id()) == ("SLURM", "12")
     assert SLURM.detect({name: ""}) is None
 
 

@@ -295,3 +295,7 @@ def test_the_reason_names_state_and_administrators_words() -> None:
 
 def test_every_suffix_stands_for_a_known_flag() -> None:
     assert set(SUFFIXES.values()) <= set(STATES)
+
+
+def test_a_healthy_node_needs_no_reason() -> None:
+    assert judge(NodeState("IDLE", "was full"), held=True, reserved=False) == (HEALTHY, "")
