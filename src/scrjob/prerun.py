@@ -13,6 +13,7 @@ from scrjob.formats import halt
 from scrjob.remoteexec.auto import remember
 from scrjob.remoteexec.trial import settle
 from scrjob.supervisor.state import (
+    await_former_start,
     begin_start,
     known_start,
     put_aside,
@@ -56,7 +57,7 @@ def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> No
     # A shell that was started beside the job may lack the count: fewer restarts are no new start.
     if known is None or restarts > known:
         settle(jobenv)
-        refuse_other_supervisors(jobenv, own=True)
+        await_former_start(jobenv)
         put_aside(jobenv)
         forget_former_job(jobenv)
         # Last: a prerun that was killed before this point does its work again.

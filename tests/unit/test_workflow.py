@@ -104,9 +104,29 @@ class TestPrerun:
             state.save(RUNNING)
             cluster.dataset(1)
             cluster.restart_count = lambda: 1  # type: ignore[method-assign]
-            with pytest.raises(SupervisorActiveError):
+            with pytest.raises(SupervisorActiveError, match="start before still holds"):
                 prerun(cluster.jobenv())
         assert "flush.scr" in files(cluster)
+
+    def test_the_lock_of_a_dead_batch_host_is_waited_for(
+        self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file server keeps it until the lease of the host is over."""
+        holder = JobState(cluster.jobenv())
+        sleep = cluster.clock.sleep
+
+        def lease(seconds: float) -> None:
+            sleep(seconds)
+            if cluster.clock.monotonic() > 90.0:
+                holder.__exit__()
+
+        monkeypatch.setattr(cluster.clock, "sleep", lease)
+        with holder:
+            cluster.dataset(1)
+            cluster.restart_count = lambda: 1  # type: ignore[method-assign]
+            prerun(cluster.jobenv())
+        assert cluster.clock.monotonic() > 90.0
+        assert "flush.scr" not in files(cluster)
 
     @pytest.mark.parametrize("reason", ["SCR_FINALIZE_CALLED", "TIME_LIMIT", "SCRJOB_SIGNAL"])
     def test_a_new_job_is_not_halted_by_a_former_one(self, cluster: Cluster, reason: str) -> None:

@@ -18,6 +18,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Optional
 
+from scrjob._clock import wait_for
 from scrjob._fsio import atomic_write, read_bounded
 from scrjob.errors import ConfigError, FormatError, ScrError, SupervisorActiveError
 from scrjob.model import NodeDown
@@ -31,6 +32,8 @@ SCHEMA = 1
 LIMIT_BYTES = 64 << 20
 START_FILE = "restart_count"
 FORMER = "state.former.json"
+FORMER_START_S = 180.0  # for the lock of a supervisor that died with its node
+LOCK_POLL_S = 2.0
 
 PRERUN = "prerun"
 TESTING = "testing nodes"
@@ -82,12 +85,8 @@ def put_aside(jobenv: JobEnvironment) -> None:
         os.replace(os.path.join(directory, "state.json"), os.path.join(directory, FORMER))
 
 
-def refuse_other_supervisors(jobenv: JobEnvironment, *, own: bool = False) -> None:
+def refuse_other_supervisors(jobenv: JobEnvironment) -> None:
     """Return if no other job's supervisor is alive in the prefix: they share SCR's files there.
-
-    Args:
-        jobenv: the job.
-        own: refuse one of this job as well: it is one of a former start.
 
     Raises:
         SupervisorActiveError: names the other job's directory.
@@ -96,21 +95,47 @@ def refuse_other_supervisors(jobenv: JobEnvironment, *, own: bool = False) -> No
     mine = state_dir(jobenv)
     pattern = os.path.join(glob.escape(jobenv.dir_scr()), "scrjob.*", "lock")
     for path in glob.glob(pattern):
-        if os.path.dirname(path) == mine and not own:
-            continue
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue  # gone, or somebody else's: none that we could disturb
-        try:
-            is_free = _lock(fd, path, fcntl.LOCK_SH)
-        finally:
-            os.close(fd)
-        if not is_free:
+        if os.path.dirname(path) != mine and not _is_free(path):
             raise SupervisorActiveError(
                 f"another job is supervised in this prefix, see {os.path.dirname(path)!r}; give each "
                 "simulation its SCR_PREFIX"
             )
+
+
+def await_former_start(jobenv: JobEnvironment) -> None:
+    """Return when no supervisor of this job's start before is alive.
+
+    It may be long dead with its node: a file server keeps the locks of a host that it does not hear of for
+    a while (an NFSv4 lease: 90 s and up to as much again).
+
+    Raises:
+        SupervisorActiveError: it still holds the lock after FORMER_START_S.
+        ConfigError: the file system of the prefix has no locks.
+    """
+    path = os.path.join(state_dir(jobenv), "lock")
+    if _is_free(path):
+        return
+    logger.warning("waiting up to %.0f s for the lock of this job's start before", FORMER_START_S)
+    clock = jobenv.context.clock
+    if not wait_for(
+        lambda: _is_free(path), clock=clock, limit_s=FORMER_START_S, poll_s=LOCK_POLL_S
+    ):
+        raise SupervisorActiveError(
+            f"the supervisor of this job's start before still holds {path!r}; if its node is dead and "
+            "the file server does not let go of the lock, remove that file and requeue the job"
+        )
+
+
+def _is_free(path: str) -> bool:
+    """Tell whether nobody holds the lock."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True  # gone, or somebody else's: none that we could disturb
+    try:
+        return _lock(fd, path, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
 
 
 def _lock(fd: int, path: str, how: int) -> bool:

@@ -17,8 +17,8 @@ from scrjob.model import NodeDown
 from scrjob.supervisor.state import (
     RUNNING,
     JobState,
+    await_former_start,
     begin_start,
-    refuse_other_supervisors,
 )
 from scrjob.testing.fakes import FakeJobEnv
 
@@ -109,7 +109,7 @@ def test_a_file_system_without_locks_says_nothing_of_supervisors(
     monkeypatch.setattr(fcntl, "flock", refuse)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(ConfigError, match="cannot be locked: Function not implemented"):
-        refuse_other_supervisors(jobenv, own=True)
+        await_former_start(jobenv)
     with pytest.raises(ConfigError, match="set SCR_PREFIX"), JobState(jobenv):
         pass
     assert os.listdir("/proc/self/fd") == before
