@@ -150,8 +150,6 @@ def task_status(message: StepMessage) -> Optional[ExitStatus]:
 
 
 def _nodes(named: Optional[str]) -> list[Optional[str]]:
-    if not named:
-        return [None]
     try:
         return list(expand_hosts(named)) or [None]
     except UsageError:

@@ -92,6 +92,12 @@ def test_what_the_table_lacks_is_asked_of_srun() -> None:
     assert list(part.program) == ["prog", "--container-image"]
 
 
+def test_a_whole_name_is_no_abbreviation_of_a_longer_one() -> None:
+    """--wait-for-children has no value."""
+    part = one("--wait", "5", "prog")
+    assert (part.value("wait"), list(part.program)) == ("5", ["prog"])
+
+
 def test_an_abbreviation_of_a_sites_option_is_known_too() -> None:
     assert list(one("--container-im", "ubuntu", "prog", help_text=PYXIS_HELP).program) == ["prog"]
 
