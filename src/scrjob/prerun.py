@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Optional
 
 from scrjob.errors import ConfigError
 from scrjob.formats import halt
+from scrjob.nodetests.prefix import note_blind
 from scrjob.remoteexec.auto import remember
-from scrjob.remoteexec.trial import settle
+from scrjob.supervisor.sharing import settle_and_find_blind
 from scrjob.supervisor.state import (
     await_former_start,
     begin_start,
@@ -56,13 +57,14 @@ def prerun(jobenv: Optional[JobEnvironment] = None, verbose: bool = False) -> No
     known, restarts = known_start(jobenv), jobenv.resmgr.restart_count()
     # A shell that was started beside the job may lack the count: fewer restarts are no new start.
     if known is None or restarts > known:
-        settle(jobenv)
+        blind = settle_and_find_blind(jobenv)
         await_former_start(jobenv)
         put_aside(jobenv)
         forget_former_job(jobenv)
         # Last: a prerun that was killed before this point does its work again.
         begin_start(jobenv, restarts)
         remember(jobenv.dir_job(), jobenv.rexec.name)
+        note_blind(jobenv.dir_job(), blind)
     if verbose:
         logger.info("prerun done for job %s in %s", jobenv.job_id(), jobenv.dir_prefix())
 

@@ -147,11 +147,22 @@ def test_an_unknown_resource_manager_is_told() -> None:
 
 def test_node_tests_are_the_users_else_the_managers() -> None:
     named = make({"SCR_NODE_TESTS": "echo, ping"}).nodetests
-    assert [t.name for t in named.tests] == ["scr_exclude_nodes", "resmgr", "echo", "ping"]
+    assert [t.name for t in named.tests] == [
+        "scr_exclude_nodes",
+        "resmgr",
+        "prefix",
+        "echo",
+        "ping",
+    ]
     manager = Manager()
     manager.node_tests = ("dir_capacity",)
     tests = make(resmgr=manager).nodetests
-    assert [t.name for t in tests.tests] == ["scr_exclude_nodes", "resmgr", "dir_capacity"]
+    assert [t.name for t in tests.tests] == [
+        "scr_exclude_nodes",
+        "resmgr",
+        "prefix",
+        "dir_capacity",
+    ]
 
 
 def test_an_attribute_that_is_none_is_an_attribute_error() -> None:

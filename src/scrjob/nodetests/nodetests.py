@@ -22,12 +22,13 @@ NODE_TESTS = Registry(
     {
         "scr_exclude_nodes": "scrjob.nodetests.scr_exclude_nodes:SCRExcludeNodes",
         "resmgr": "scrjob.nodetests.resmgr:ResMgrDown",
+        "prefix": "scrjob.nodetests.prefix:Prefix",
         "ping": "scrjob.nodetests.ping:Ping",
         "echo": "scrjob.nodetests.echo:Echo",
         "dir_capacity": "scrjob.nodetests.dir_capacity:DirCapacity",
     },
 )
-ALWAYS = ("scr_exclude_nodes", "resmgr")
+ALWAYS = ("scr_exclude_nodes", "resmgr", "prefix")
 SPECIFIED = "Specified as down"
 DEFAULT_SHARE = 0.5
 
@@ -57,7 +58,7 @@ class NodeTests(Plugin):
         self.broken: list[BrokenTest] = []
 
     def load(self, names: Iterable[str], context: Context, timeout_s: Optional[float]) -> None:
-        """Fill ``tests``: always the user's exclusions and the resource manager, then ``names``.
+        """Fill ``tests``: always those of ``ALWAYS``, then ``names``.
 
         Raises:
             PluginError: a name is unknown; the message lists the known ones.

@@ -142,7 +142,12 @@ def test_load_puts_decisions_first_and_sets_the_deadline() -> None:
     tests = NodeTests()
     context = fake_context()
     tests.load(["echo", "resmgr"], context, 3.0)
-    assert [test.name for test in tests.tests] == ["scr_exclude_nodes", "resmgr", "echo"]
+    assert [test.name for test in tests.tests] == [
+        "scr_exclude_nodes",
+        "resmgr",
+        "prefix",
+        "echo",
+    ]
     assert {test.timeout_s for test in tests.tests} == {3.0}
     assert all(test.context is context for test in tests.tests)
 
