@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
-from scrjob.errors import ScrError, UsageError
+from scrjob.errors import PluginError, PluginLoadError, ScrError, UsageError
 from scrjob.prerun import prerun
 from scrjob.supervisor import state
 from scrjob.supervisor.command import RunCommand
@@ -62,7 +63,10 @@ def run(
     from scrjob.supervisor.signals import SignalWatch  # noqa: PLC0415 - same
 
     command = RunCommand(list(launcher_args or ()), run_cmd, restart_cmd, list(restart_args or ()))
-    command.check()
+    try:
+        command.check()
+    except UsageError as error:
+        raise UsageError(f"{error}{_launcher_hint(launcher)}") from error
     if jobenv is None:
         validate_launcher(launcher)
         jobenv = JobEnv(launcher=launcher)
@@ -70,8 +74,6 @@ def run(
     tell = say or (lambda line: logger.log(level, "%s", line))
     if jobenv.param.get("SCR_ENABLE") == "0":
         return _pass_through(jobenv, command, signals or SignalWatch())
-    for problem in jobenv.param.problems:
-        tell(f"configuration: {problem}")
     return _supervise(jobenv, command, signals or SignalWatch(), tell)
 
 
@@ -104,8 +106,12 @@ def _supervise(
 ) -> int:
     from scrjob.cli import SCRLog  # noqa: PLC0415 - chooses its back end
     from scrjob.supervisor.loop import Loop  # noqa: PLC0415 - not for SCR_ENABLE=0
-    from scrjob.supervisor.settings import Settings  # noqa: PLC0415 - same
+    from scrjob.supervisor.settings import (  # noqa: PLC0415 - same
+        Settings,
+        warn_of_odd_settings,
+    )
 
+    warn_of_odd_settings(jobenv)
     settings = Settings.from_param(jobenv)
     # Wrong launcher options and unknown node tests are told before anything is done.
     jobenv.launcher.nodes_wanted(command.words(None))
@@ -113,7 +119,9 @@ def _supervise(
     with watch as signals:
         prerun(jobenv)
         with state.JobState(jobenv) as job_state:
-            log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user())
+            log = SCRLog(
+                jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param
+            )
             requeued = job_state.former_start()
             if requeued:
                 say(requeued)
@@ -122,7 +130,7 @@ def _supervise(
             try:
                 outcome = pending or loop.run()
             except Exception as error:  # a plugin's fault, or ours, must not cost the data
-                _finish(jobenv, loop, job_state, _failed(error), log, say)
+                _finish(jobenv, loop, job_state, _failed(error), log, say, raised=True)
                 raise
             return _finish(jobenv, loop, job_state, outcome, log, say)
 
@@ -150,14 +158,24 @@ def _finish(
     outcome: Outcome,
     log: Any,
     say: Callable[[str], None],
+    *,
+    raised: bool = False,
 ) -> int:
-    """Save the data, take back our halt condition, report; returns the exit code."""
+    """Save the data, take back our halt condition, report; returns the exit code.
+
+    An error that is ``raised`` is told by who catches it: nothing is said of it here, and nothing at all
+    if it came before there was anything to report.
+    """
     from scrjob.postrun import Postrun, save_datasets  # noqa: PLC0415 - at the end only
     from scrjob.supervisor.report import make_report, report_lines  # noqa: PLC0415 - same
+    from scrjob.supervisor.starts import end_of_start  # noqa: PLC0415 - same
 
     job_state.data["outcome"] = outcome._asdict()
     job_state.save(state.SCAVENGE)
-    say(f"{outcome.why}; saving what is in cache")
+    launched = any(run["launched"] for run in job_state.runs)
+    if launched or not raised:
+        why = "stopped by an error" if raised else outcome.why
+        say(f"{why}; saving what is in cache")
     clock = jobenv.context.clock
     began = clock.monotonic()
     try:
@@ -171,11 +189,15 @@ def _finish(
     if outcome.code in EXIT_DATA_SAFE and not saved.newest_safe:
         why = f"{outcome.why}, but its newest data is not safe"
         outcome = outcome._replace(code=EXIT_NOT_SAFE, why=why)
+    outcome = end_of_start(job_state, outcome)
     loop.leave()
     report = make_report(jobenv, job_state, outcome, saved, clock.monotonic() - began)
     job_state.data["saved"] = report["datasets"]
     job_state.save(state.DONE)
-    for line in report_lines(report):
+    lines = report_lines(report)
+    if raised:
+        lines = lines[:-1] if launched or saved.datasets else []
+    for line in lines:
         say(line)
     return outcome.code
 
@@ -200,7 +222,21 @@ def validate_launcher(launcher: str) -> None:
 
     if not launcher:
         raise UsageError(f"no launcher is named; known: {', '.join(LAUNCHERS.names())}")
-    LAUNCHERS.load(launcher)
+    try:
+        LAUNCHERS.load(launcher)
+    except PluginLoadError:
+        raise  # it says itself what is missing
+    except PluginError as error:
+        raise PluginError(f"{error}{_launcher_hint(launcher)}") from error
+
+
+def _launcher_hint(word: str) -> str:
+    """Return what to say of a first word that is no launcher, as if that had been forgotten."""
+    from scrjob.launchers.auto import LAUNCHERS  # noqa: PLC0415 - keeps parseargs light
+
+    if word.lower() in [name.lower() for name in LAUNCHERS.names()]:
+        return ""
+    return f"; the launcher comes first, as in: scr_run srun {shlex.quote(word)}"
 
 
 def parseargs(

@@ -24,13 +24,10 @@ exec "$@"
 """
 
 
-def submit(
-    rig: Rig, script: str, prefix: Path, program: list[str], options: list[str], **settings: str
-) -> str:
-    environ = {**SETTINGS, "SCR_PREFIX": str(prefix), "SLURM_MPI_TYPE": "pmix", **settings}
-    argv = ["sbatch", "--parsable", "--exclusive", f"--output={prefix}/out", *options]
-    argv.append(str(EXAMPLES / script))
-    done = rig.run([*argv, *program], cwd=str(prefix), environ=environ, check=True)
+def submit(rig: Rig, script: str, prefix: Path, program: list[str], **settings: str) -> str:
+    environ = {**SETTINGS, "SCR_PREFIX": str(prefix), **settings}
+    argv = ["sbatch", "--parsable", f"--output={prefix}/out", str(EXAMPLES / script)]
+    done = rig.run([*argv, "--mpi=pmix", *program], cwd=str(prefix), environ=environ, check=True)
     return done.stdout.strip()
 
 
@@ -43,14 +40,17 @@ def ended(rig: Rig, job: str) -> str:
 
 
 def requeued(rig: Rig, job: str) -> None:
-    """Wait until a job is in the queue again, and let it start at once in place of in two minutes."""
+    """Wait until a job is in the queue again, and let it start in seconds in place of two minutes.
+
+    Not at once: slurmd counts in whole seconds, and starts no job that was killed in the same one.
+    """
 
     def pending() -> bool:
         shown = rig.run(["scontrol", "show", "job", job]).stdout
         return "Restarts=1" in shown and "JobState=PENDING" in shown
 
     rig.wait_for(pending, "requeued", 60)
-    rig.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+    rig.run(["scontrol", "update", f"JobId={job}", "StartTime=now+2"], check=True)
     rig.wait_for(lambda: not pending(), "started again", 60)
 
 
@@ -59,7 +59,7 @@ def test_a_node_dies_under_the_batch_script(rig: Rig, tmp_path: Path) -> None:
     prefix.mkdir()
     output = tmp_path / "field.npy"
     program = heat2d(str(output), steps=120, every=10, pace_s=0.04)
-    job = submit(rig, "scr_run.sbatch", prefix, program, [])
+    job = submit(rig, "scr_run.sbatch", prefix, program)
     rig.wait_for(lambda: (found := newest_dataset(prefix)) and found.id >= 3, "dataset 3", 60)
     rig.kill("n3")  # not n1, on which the batch script runs
     how = rig.wait_for(lambda: ended(rig, job), "the job's end", 90)
@@ -75,7 +75,7 @@ def test_out_of_time_it_is_requeued_and_goes_on(rig: Rig, tmp_path: Path) -> Non
     prefix.mkdir()
     output = tmp_path / "field.npy"
     program = heat2d(str(output), steps=200, every=10, pace_s=0.05)
-    job = submit(rig, "scr_run.sbatch", prefix, program, [])
+    job = submit(rig, "scr_run.sbatch", prefix, program)
     rig.wait_for(lambda: (found := newest_dataset(prefix)) and found.id >= 3, "dataset 3", 60)
     # What --signal=B:USR1@300 sends when the time has come.
     rig.run(["scancel", "--batch", "--signal=USR1", job], check=True)
@@ -96,7 +96,7 @@ def test_the_loop_of_small_commands(rig: Rig, tmp_path: Path) -> None:
     prefix.mkdir()
     output = tmp_path / "field.npy"
     program = ["sh", "-c", FAIL_ONCE, "sh", *heat2d(str(output), steps=40, every=10)]
-    job = submit(rig, "own_loop.sbatch", prefix, program, [])
+    job = submit(rig, "own_loop.sbatch", prefix, program)
     how = rig.wait_for(lambda: ended(rig, job), "the job's end", 90)
     said = (prefix / "out").read_text()
     assert how == "0:0", said
@@ -111,7 +111,7 @@ def test_the_batch_host_dies(rig: Rig, tmp_path: Path) -> None:
     prefix.mkdir()
     output = tmp_path / "field.npy"
     program = heat2d(str(output), steps=120, every=10, pace_s=0.04)
-    job = submit(rig, "scr_run.sbatch", prefix, program, [], SCR_FLUSH="2")
+    job = submit(rig, "scr_run.sbatch", prefix, program, SCR_FLUSH="2")
     rig.wait_for(lambda: (found := newest_dataset(prefix)) and found.id >= 5, "dataset 5", 60)
     rig.kill("n1")
     # With --no-kill Slurm keeps the other nodes, without the script, until somebody says so.

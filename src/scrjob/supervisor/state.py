@@ -197,6 +197,7 @@ class JobState:
             "bad_nodes": {},
             "own_reason": None,
             "without_progress": 0,
+            "idle_starts": 0,
             "outcome": None,
             "saved": [],
         }
@@ -258,20 +259,29 @@ class JobState:
         self.data.update(found)
         self.data.update(mine)
 
+    def former(self) -> Optional[dict[str, Any]]:
+        """Return the state of the start before in a requeued job, None if there is none."""
+        if not self._restarts:
+            return None
+        try:
+            text = read_bounded(os.path.join(self.directory, FORMER), limit=LIMIT_BYTES)
+            found = json.loads(text)
+        except (OSError, ScrError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
     def former_start(self) -> str:
         """Return one line about the end of the start before in a requeued job, "" if there was none."""
         if self.known or not self._restarts:
             return ""
         said = f"job {self.data['job_id']} was requeued"
+        former = self.former() or {}
         try:
-            former = json.loads(
-                read_bounded(os.path.join(self.directory, FORMER), limit=LIMIT_BYTES)
-            )
             if former["phase"] != DONE:
                 lost = f"its supervisor on {former['host']} was lost in phase {former['phase']!r}"
                 return f"{said}: {lost}"
             return f"{said}: its start before ended with {former['outcome']['why']}"
-        except (OSError, ScrError, ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             return said
 
     def save(self, phase: Optional[str] = None) -> None:
