@@ -9,7 +9,7 @@ Source: defaults of SCR 3.1's code; where its manual prints other numbers, the c
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Iterable, NamedTuple, Optional
 
 from scrjob import config
 
@@ -147,3 +147,16 @@ _ROWS: tuple[tuple[str, Optional[str], str, str], ...] = (
 
 PARAMETERS = {row[0]: Parameter(*row) for row in _ROWS}
 """All settings by name, in the order of the documentation."""
+
+ALIKE = 0.88  # ratio of difflib: one letter of SCR_RUNS wrong, but not SCR_NODES for SCR_NODELIST
+
+
+def misspelt(names: Iterable[str]) -> dict[str, str]:
+    """Return those SCR_* names that are no settings but look like one, with that one."""
+    strange = [name for name in names if name.startswith("SCR_") and name not in PARAMETERS]
+    if not strange:
+        return {}
+    from difflib import get_close_matches  # noqa: PLC0415 - hardly ever needed
+
+    found = {name: get_close_matches(name, PARAMETERS, n=1, cutoff=ALIKE) for name in strange}
+    return {name: close[0] for name, close in found.items() if close}

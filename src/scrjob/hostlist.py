@@ -28,6 +28,7 @@ Hosts = Union[str, Iterable[str], None]
 MAX_HOSTS = 1_000_000
 """The most names that one list may stand for; above every machine, below any harm to memory."""
 
+SHOWN_CHARS = 200  # of a folded list in a message
 _MAX_DIGITS = 18  # of one number in a range: fits 64 bits; longer digit strings fold in pieces
 _SEPARATORS = " \t\r\n\f\v,"
 _SEPARATOR = re.compile(f"[{_SEPARATORS}]+")
@@ -76,6 +77,12 @@ def compress_hosts(nodes: Hosts) -> str:
         before = len(groups)
         groups = _fold(groups)
     return ",".join("".join(parts) for parts in groups)
+
+
+def show_hosts(nodes: Hosts) -> str:
+    """Return nodes folded for a message, cut where it would be too long for a line."""
+    text = compress_hosts(nodes)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
 
 
 def join_hosts(nodes: Hosts) -> str:

@@ -82,6 +82,12 @@ class Param:
         self._files()
         return self._problems
 
+    @property
+    def user_file(self) -> str:
+        """Return the path of the user's configuration file, whether it is there or not."""
+        named = expand_variables(self._environ.get("SCR_CONF_FILE", ""), self._environ)
+        return os.path.join(self._cwd, self._home(named) or os.path.join(self._prefix, ".scrconf"))
+
     def get(self, name: str) -> Optional[str]:
         """Return the value, variables expanded, None if unset; of several the last written."""
         return self._look_up(name)[0]
@@ -221,13 +227,9 @@ class Param:
     def _files(self) -> list[_Source]:
         """Return user file, app.conf and system file, read once."""
         if self._sources is None:
-            user = expand_variables(self._environ.get("SCR_CONF_FILE", ""), self._environ)
-            user = os.path.join(
-                self._cwd, self._home(user) or os.path.join(self._prefix, ".scrconf")
-            )
             app = os.path.join(self._prefix, ".scr", "app.conf")
             self._sources = [
-                self._read(user),
+                self._read(self.user_file),
                 self._read(app, raw=True, newest_first=True),
                 self._read(self._system_file),
             ]

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 from typing import TYPE_CHECKING, Any, Optional
 
 from scrjob.errors import ConfigError, NotInAllocationError
+from scrjob.hostlist import show_hosts
 from scrjob.jobenv import managers_nodes
+from scrjob.nodetests.scr_exclude_nodes import excluded_nodes
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
+
+logger = logging.getLogger(__name__)
 
 
 class TestRuntime:
@@ -35,6 +40,7 @@ class TestRuntime:
 
             jobenv = JobEnv()
         cls.check_nodes(jobenv)
+        cls.check_exclusions(jobenv)
         cls.check_prefix(jobenv)
         cls.check_remote_exec(jobenv)
 
@@ -52,6 +58,18 @@ class TestRuntime:
         if allocated and foreign:
             raise ConfigError(
                 f"SCR_NODELIST names nodes that are not of this allocation: {', '.join(foreign)}"
+            )
+
+    @staticmethod
+    def check_exclusions(jobenv: JobEnvironment) -> None:
+        """Raise if SCR_EXCLUDE_NODES cannot be understood, warn of nodes in it that are not of the job."""
+        excluded = excluded_nodes(jobenv)
+        job = {*jobenv.job_nodes(), *managers_nodes(jobenv.resmgr)} if excluded else set()
+        foreign = [node for node in excluded if node not in job]
+        if foreign:
+            logger.warning(
+                "SCR_EXCLUDE_NODES names nodes that are not of this allocation: %s",
+                show_hosts(foreign),
             )
 
     @staticmethod

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -243,7 +244,9 @@ def test_a_relative_and_a_linked_prefix(job: Job, tmp_path: Path) -> None:
     [
         (["nosuch", "./app"], 78, b"known: local"),
         ([], 64, b"no launcher"),
-        (["local"], 64, b"nothing to run"),
+        (["local"], 64, b"nothing to run: name a program, or give --run-cmd\n"),
+        (["hostname"], 64, b"nothing to run: .* as in: scr_run srun hostname\n"),
+        (["./my app", "input"], 78, b"known: local.* as in: scr_run srun './my app'\n"),
         (["local", "-N", "many", "true"], 64, b"-N many"),
         (["local", "--mpi=none", "-rc"], 64, b"-rc"),
     ],
@@ -251,9 +254,35 @@ def test_a_relative_and_a_linked_prefix(job: Job, tmp_path: Path) -> None:
 def test_a_wrong_call_is_one_line(job: Job, args: list[str], code: int, word: bytes) -> None:
     done = job.run(*args)
     assert done.returncode == code
-    assert word in done.stderr
+    assert re.search(word, done.stderr)
     assert done.stderr.count(b"\n") == 1
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("launcher", "environ", "word"),
+    [
+        ("local", {"SCR_EXCLUDE_NODES": "n[1"}, b"SCR_EXCLUDE_NODES: host list 'n[1'"),
+        ("local", {"SCR_CACHE_BASE": "/nosuch"}, b"node test dir_capacity failed"),
+        ("local", {"SCR_RUNS": "some"}, b"SCR_RUNS='some' (environment)"),
+        ("srun", {}, b"SLURM_JOB_ID is not set"),  # found at the first launch
+    ],
+)
+def test_what_is_wrong_before_anything_ran_is_said_once(
+    job: Job, launcher: str, environ: dict[str, str], word: bytes
+) -> None:
+    done = job.run(launcher, "-n", "1", "true", **environ)
+    assert done.returncode == 78
+    assert word in done.stderr
+    assert done.stderr.count(b"\n") == 1, done.stderr
+
+
+def test_a_faulty_line_of_the_configuration_is_said_once(job: Job) -> None:
+    (job.prefix / ".scrconf").write_text("SCR_FLUSH\n", "ascii")
+    done = job.run(*shell("true"))
+    assert done.returncode == 0
+    assert done.stderr.count(b"SCR_FLUSH") == 1, done.stderr
+    assert f"{job.prefix}/.scrconf:1: ".encode() in done.stderr
 
 
 def test_no_allocation_is_one_line(tmp_path: Path) -> None:

@@ -140,6 +140,14 @@ def test_a_long_list_is_shortened_in_the_message():
     assert len(str(caught.value)) < 150
 
 
+def test_many_nodes_are_cut_in_a_message():
+    assert hostlist.show_hosts(["n1", "n2", "m"]) == "n[1-2],m"
+    odd = hostlist.show_hosts(f"n{7 * i}x{i}" for i in range(500))
+    assert odd.startswith("n0x0,n7x1,")
+    assert len(odd) < 250
+    assert odd.endswith("...")
+
+
 def test_nothing_is_the_empty_list():
     assert (
         hostlist.expand_hosts(None) == hostlist.expand_hosts("") == hostlist.expand_hosts([]) == []

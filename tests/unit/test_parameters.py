@@ -6,7 +6,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from scrjob._parameters import PARAMETERS
+import pytest
+
+from scrjob._parameters import PARAMETERS, misspelt
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +40,23 @@ def test_readers_and_meanings_are_sound():
     for parameter in PARAMETERS.values():
         assert set(parameter.readers.split()) <= set("LTSE")
         assert "|" not in parameter.meaning
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("SCR_RUNNS", "SCR_RUNS"),
+        ("SCR_RUN", "SCR_RUNS"),
+        ("SCR_FLSUH", "SCR_FLUSH"),
+        ("SCR_EXCLUDE_NODE", "SCR_EXCLUDE_NODES"),
+        ("SCR_CACHE_BYPAS", "SCR_CACHE_BYPASS"),
+    ],
+)
+def test_a_slip_of_the_pen_is_known(name, known):
+    assert misspelt([name, "PATH", known]) == {name: known}
+
+
+@pytest.mark.parametrize("name", ["SCR_LOCAL_NODES", "SCR_NODES", "SCR_ROOT", "SCR_", "SCRRUNS"])
+def test_other_names_are_nobodys_business(name):
+    assert misspelt([name]) == {}
+    assert misspelt(PARAMETERS) == {}

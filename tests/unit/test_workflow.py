@@ -128,6 +128,21 @@ class TestPrerun:
         assert cluster.clock.monotonic() > 90.0
         assert "flush.scr" not in files(cluster)
 
+    def test_excluded_nodes_that_are_not_of_the_job_are_told(
+        self, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        prerun(cluster.jobenv(SCR_EXCLUDE_NODES="n2 n[07-09]"))
+        names = "SCR_EXCLUDE_NODES names nodes that are not of this allocation: n[07-09]"
+        assert caplog.messages == [names]
+        caplog.clear()
+        # n4 is of the allocation, though not one of those to use
+        prerun(cluster.jobenv(SCR_EXCLUDE_NODES="n4", SCR_NODELIST="n[1-3]"))
+        assert caplog.messages == []
+
+    def test_excluded_nodes_that_make_no_sense_are_refused(self, cluster: Cluster) -> None:
+        with pytest.raises(ConfigError, match="SCR_EXCLUDE_NODES: host list"):
+            prerun(cluster.jobenv(SCR_EXCLUDE_NODES="n[1"))
+
     @pytest.mark.parametrize("reason", ["SCR_FINALIZE_CALLED", "TIME_LIMIT", "SCRJOB_SIGNAL"])
     def test_a_new_job_is_not_halted_by_a_former_one(self, cluster: Cluster, reason: str) -> None:
         cluster.halt_with(reason)

@@ -36,7 +36,7 @@ def _run(argv: list[str]) -> int:
     if args.log:
         from scrjob.cli import SCRLog  # noqa: PLC0415 - only when asked for
 
-        log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user())
+        log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param)
     found = list_down_nodes(
         jobenv,
         expand_hosts(",".join(args.nodes)),

@@ -34,7 +34,7 @@ def _run(argv: list[str]) -> int:
     jobenv = JobEnv(prefix=args.prefix, launcher=args.joblauncher)
     if jobenv.param.get("SCR_ENABLE") != "0":
         jobenv.launcher  # noqa: B018 - an unknown name is an error before anything is done
-        log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user())
+        log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param)
         down = list(list_down_nodes(jobenv))
         check_safe(save_datasets(jobenv, down, log, timing.say, timing.show))
     timing.end()

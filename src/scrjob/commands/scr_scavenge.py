@@ -53,7 +53,7 @@ def _run(argv: list[str]) -> int:
         nodes,
         given.id,
         cntldir,
-        log=SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user()),
+        log=SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param),
         say=print if given.verbose else _silent,
         relocations=given.relocate,
     )

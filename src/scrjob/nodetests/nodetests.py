@@ -49,12 +49,14 @@ class NodeTests(Plugin):
 
     A test may be wrong. A node that fails a measuring test is tested a second time before it is
     condemned, and a test that fails more than ``share`` of the nodes it was given is taken to be
-    broken: it condemns none, and is listed in ``broken`` with its reasons.
+    broken: it condemns none, and is listed in ``broken`` with its reasons. That is told in the log, unless
+    ``tells`` is false, as for a caller that makes an error of it.
     """
 
     def __init__(self) -> None:
         self.tests: list[NodeTest] = []
         self.share = DEFAULT_SHARE
+        self.tells = True
         self.broken: list[BrokenTest] = []
 
     def load(self, names: Iterable[str], context: Context, timeout_s: Optional[float]) -> None:
@@ -132,4 +134,5 @@ class NodeTests(Plugin):
 
     def _distrust(self, broken: BrokenTest) -> None:
         self.broken.append(broken)
-        logger.warning("node test %s is not believed: it %s", broken.test, broken.why)
+        if self.tells or not broken.nodes:
+            logger.warning("node test %s is not believed: it %s", broken.test, broken.why)

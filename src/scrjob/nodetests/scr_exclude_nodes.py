@@ -25,9 +25,17 @@ class SCRExcludeNodes(NodeTest):
         Raises:
             ConfigError: the list cannot be understood; using a node that it means would be worse.
         """
-        listed = jobenv.param.get("SCR_EXCLUDE_NODES")
-        try:
-            excluded = set(hostlist.expand_hosts(listed or ""))
-        except UsageError as error:
-            raise ConfigError(f"SCR_EXCLUDE_NODES: {error}") from error
+        excluded = set(excluded_nodes(jobenv))
         return {node: "User excluded via SCR_EXCLUDE_NODES" for node in nodes if node in excluded}
+
+
+def excluded_nodes(jobenv: JobEnvironment) -> list[str]:
+    """Return the nodes that the user names, whether they are of the job or not.
+
+    Raises:
+        ConfigError: the list cannot be understood.
+    """
+    try:
+        return list(hostlist.expand_hosts(jobenv.param.get("SCR_EXCLUDE_NODES") or ""))
+    except UsageError as error:
+        raise ConfigError(f"SCR_EXCLUDE_NODES: {error}") from error

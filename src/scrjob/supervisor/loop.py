@@ -209,6 +209,7 @@ class Loop:
     def _test_nodes(self, first: bool) -> None:
         known = self._state.bad_nodes()
         left = [node for node in self._nodes if node not in known]
+        self._jobenv.nodetests.tells = not first
         verdicts = examine_nodes(self._jobenv, left) if left else {}
         for verdict in verdicts.values():
             self._condemn_node(verdict)

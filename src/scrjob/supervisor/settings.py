@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
+from scrjob._parameters import misspelt
 from scrjob.should_exit import min_nodes
 from scrjob.supervisor.heartbeat import Pace
 from scrjob.watchdog import Limits
 
 if TYPE_CHECKING:
+    from scrjob.jobenv import JobEnv
     from scrjob.protocols import JobEnvironment
 
 logger = logging.getLogger(__name__)
@@ -77,6 +80,17 @@ class Settings(NamedTuple):
         if left_at_start_s is None:
             return 0.0
         return min(RESERVE_MOST_S, RESERVE_SHARE * left_at_start_s)
+
+
+def warn_of_odd_settings(jobenv: JobEnv) -> None:
+    """Tell in the log what the environment sets without effect, probably by mistake."""
+    for name, known in misspelt(jobenv.context.environ).items():
+        logger.warning(
+            "%s in the environment is no setting that is known; is %s meant?", name, known
+        )
+    path = jobenv.param.user_file
+    if jobenv.context.environ.get("SCR_CONF_FILE") and not os.path.lexists(path):
+        logger.warning("SCR_CONF_FILE: there is no file %r, so no settings are read from it", path)
 
 
 def heartbeat_pace(jobenv: JobEnvironment) -> Optional[Pace]:

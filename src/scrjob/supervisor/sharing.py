@@ -8,14 +8,12 @@ import os
 from typing import TYPE_CHECKING, Iterator, Sequence
 
 from scrjob.errors import ConfigError
-from scrjob.hostlist import compress_hosts
+from scrjob.hostlist import show_hosts
 from scrjob.remoteexec.trial import blind_nodes, settle
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
     from scrjob.remoteexec.trial import Trial
-
-SHOWN_CHARS = 200  # of node names in one line
 
 
 def settle_and_find_blind(jobenv: JobEnvironment) -> list[str]:
@@ -38,13 +36,10 @@ def _refuse_lonely_host(jobenv: JobEnvironment, trial: Trial, blind: Sequence[st
     here = jobenv.context.hostname
     if any(host != here for node, host in trial.hosts.items() if node not in set(blind)):
         return
-    names = compress_hosts(list(blind))
-    if len(names) > SHOWN_CHARS:
-        names = f"{names[:SHOWN_CHARS]}..."
     raise ConfigError(
         f"prefix directory {jobenv.dir_prefix()!r} of {here} is not seen by {len(blind)} of "
-        f"{len(trial.hosts)} nodes ({names}) and by no other host: datasets could not be saved; set "
-        "SCR_PREFIX to a directory on a file system that all nodes share"
+        f"{len(trial.hosts)} nodes ({show_hosts(blind)}) and by no other host: datasets could not be saved; "
+        "set SCR_PREFIX to a directory on a file system that all nodes share"
     )
 
 

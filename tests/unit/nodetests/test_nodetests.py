@@ -73,6 +73,16 @@ def test_a_test_that_fails_most_nodes_is_the_broken_one(caplog: pytest.LogCaptur
     assert "not believed" in caplog.text
 
 
+def test_a_caller_that_makes_an_error_of_it_has_it_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tests = driver(Scripted(["n1", "n2", "n3"]))
+    tests.tells = False
+    tests.execute(NODES, FakeJobEnv())
+    assert len(tests.broken) == 1
+    assert caplog.messages == []
+
+
 def test_half_of_the_nodes_may_fail() -> None:
     tests = driver(Scripted(["n1", "n2"]))
     assert set(tests.execute(NODES, FakeJobEnv())) == {"n1", "n2"}

@@ -281,13 +281,9 @@ def test_no_question_to_nodes_outlives_the_job(
     assert settled == ["settled"]
 
 
-def test_the_cause_is_in_the_log_the_state_and_the_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cause_is_in_the_log_the_state_and_the_summary(tmp_path: Path) -> None:
     job = Job(tmp_path, [Step(5, 143, at={4: ends(PREEMPTED)})])
-    monkeypatch.setenv("SCR_LOG_ENABLE", "1")  # the log has settings of its own
-    monkeypatch.setenv("SCR_LOG_SYSLOG_ENABLE", "0")
-    assert job.run(SCR_RUNS="-1") == 75
+    assert job.run(SCR_RUNS="-1", SCR_LOG_ENABLE="1", SCR_LOG_SYSLOG_ENABLE="0") == 75
     run = job.state()["runs"][0]
     assert (run["cause"], run["final"]) == ("pre-empted", "pre-empted")
     log = (tmp_path / ".scr" / "log").read_text()

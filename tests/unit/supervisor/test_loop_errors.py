@@ -90,6 +90,31 @@ class TestSavesAndEndsTheStep:
         assert job.cluster.kills == 1
         assert job.state()["phase"] == "done"
         assert report(job)["newest_safe"] is True
+        # Who catches the error tells it, so that it is said once.
+        assert "stopped by an error; saving what is in cache" in job.told
+        assert not [line for line in job.told if "odd" in line]
+
+    def test_before_anything_ran_an_error_is_all_that_is_said(self, tmp_path: Path) -> None:
+        job = Job(tmp_path, [Step()])
+        job.cluster.failing["launch_run"] = UsageError("odd")
+        with pytest.raises(UsageError, match="odd"):
+            job.run()
+        assert job.state()["phase"] == "done"
+        assert job.told == []
+
+    def test_a_dataset_that_was_saved_then_is_told_all_the_same(self, tmp_path: Path) -> None:
+        job = Job(tmp_path, [Step()])
+
+        def refuse(self: Any, *_: Any, **__: Any) -> Any:
+            job.cluster.dataset(1)
+            raise UsageError("odd")
+
+        refusing = type("Refusing", (Launcher,), {"launch_run": refuse})
+        with pytest.raises(UsageError, match="odd"):
+            run_with(job, refusing(job.cluster))
+        assert job.told[0].startswith("checkpoint ckpt.1 (dataset 1): ")
+        assert job.told[1] == "summary:"
+        assert not [line for line in job.told if "odd" in line]
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left"), FileNotFoundError(2, "gone")])
     def test_a_launcher_that_cannot_write(self, tmp_path: Path, error: OSError) -> None:
