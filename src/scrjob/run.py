@@ -172,7 +172,8 @@ def _finish(
 
     job_state.data["outcome"] = outcome._asdict()
     job_state.save(state.SCAVENGE)
-    launched = any(run["launched"] for run in job_state.runs)
+    session = job_state.data["session"]
+    launched = any(run["launched"] for run in job_state.runs if run["session"] == session)
     if launched or not raised:
         why = "stopped by an error" if raised else outcome.why
         say(f"{why}; saving what is in cache")

@@ -94,8 +94,15 @@ class TestSavesAndEndsTheStep:
         assert "stopped by an error; saving what is in cache" in job.told
         assert not [line for line in job.told if "odd" in line]
 
-    def test_before_anything_ran_an_error_is_all_that_is_said(self, tmp_path: Path) -> None:
-        job = Job(tmp_path, [Step()])
+    @pytest.mark.parametrize("before", [0, 1])
+    def test_before_anything_ran_an_error_is_all_that_is_said(
+        self, tmp_path: Path, before: int
+    ) -> None:
+        """Also in a second scr_run of the same job."""
+        job = Job(tmp_path, [Step()] * before)
+        for _ in range(before):
+            job.run()
+        job.told.clear()
         job.cluster.failing["launch_run"] = UsageError("odd")
         with pytest.raises(UsageError, match="odd"):
             job.run()
