@@ -50,7 +50,7 @@ def requeued(rig: Rig, job: str) -> None:
         return "Restarts=1" in shown and "JobState=PENDING" in shown
 
     rig.wait_for(pending, "requeued", 60)
-    rig.run(["scontrol", "update", f"JobId={job}", "StartTime=now+2"], check=True)
+    rig.run(["scontrol", "update", f"JobId={job}", "StartTime=now+3"], check=True)
     rig.wait_for(lambda: not pending(), "started again", 60)
 
 
