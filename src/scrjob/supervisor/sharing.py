@@ -33,8 +33,8 @@ def settle_and_find_blind(jobenv: JobEnvironment) -> list[str]:
 
 
 def _refuse_lonely_host(jobenv: JobEnvironment, trial: Trial, blind: Sequence[str]) -> None:
-    here = jobenv.context.hostname
-    if any(host != here for node, host in trial.hosts.items() if node not in set(blind)):
+    here, without = jobenv.context.hostname, set(blind)
+    if any(host != here for node, host in trial.hosts.items() if node not in without):
         return
     raise ConfigError(
         f"prefix directory {jobenv.dir_prefix()!r} of {here} is not seen by {len(blind)} of "
