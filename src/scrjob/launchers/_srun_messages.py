@@ -62,7 +62,7 @@ _FORMS = (
         r"Unable to (?:create step|confirm allocation|allocate resources)|Only allocated \d+ nodes asked"
         r"|Application launch failed|task \d+ launch failed|srun prolog failed|.*Step launch aborted"
         r"|unrecognized option|invalid option|option .*requires an argument|.* is not a valid node count"
-        r"|Invalid (?:numeric value|--|node name)|No executable program|Job not submitted",
+        r"|Invalid (?:numeric value|--|node name|MPI type)|No executable program|Job not submitted",
     ),
 )
 _EXITED = re.compile(r": Exited with exit code ([0-9]+)")

@@ -12,7 +12,7 @@ import re
 from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob.errors import UsageError
-from scrjob.hostlist import expand_hosts
+from scrjob.hostlist import compress_hosts, expand_hosts
 from scrjob.launchers._srun_options import Part, node_range, number
 
 INTERACTIVE_STEP = "4294967290"
@@ -110,11 +110,18 @@ def clean_environ(
     return clean
 
 
-def check(parts: Sequence[Part], environ: Mapping[str, str]) -> None:
-    """Refuse what cannot be made to avoid nodes.
+def check(
+    parts: Sequence[Part], environ: Mapping[str, str], read_list: Callable[[str], str]
+) -> None:
+    """Refuse what cannot be made to avoid nodes, and nodes of others.
+
+    Args:
+        parts: of the step.
+        environ: the allocation's.
+        read_list: returns the text of a file of nodes.
 
     Raises:
-        UsageError: there is no program, or an option of REFUSED.
+        UsageError: there is no program, an option of REFUSED, or a node that the allocation does not have.
     """
     if not parts[-1].program:
         raise UsageError("launcher srun: no program given")
@@ -129,6 +136,13 @@ def check(parts: Sequence[Part], environ: Mapping[str, str]) -> None:
         job = part.value("jobid")
         if job and job != environ.get("SLURM_JOB_ID"):
             raise UsageError(f"launcher srun: --jobid={job}: this allocation is another job")
+        ours = dict.fromkeys(allocated_nodes(environ))
+        strangers = [n for n in user_nodes(part, "nodelist", read_list) if n not in ours]
+        if ours and strangers:
+            raise UsageError(
+                f"launcher srun: --nodelist: {compress_hosts(strangers)} not in this allocation of "
+                f"{compress_hosts(list(ours))}"
+            )
 
 
 def nodes_wanted(parts: Sequence[Part], environ: Mapping[str, str]) -> Optional[int]:

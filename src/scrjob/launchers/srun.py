@@ -125,7 +125,7 @@ class SRUN(JobLauncher):
         """
         environ = self.context.environ
         parts = self._parse(args)
-        _srun_placement.check(parts, environ)
+        _srun_placement.check(parts, environ, _read)
         return _srun_placement.nodes_wanted(parts, environ)
 
     def launch_run(
@@ -150,7 +150,7 @@ class SRUN(JobLauncher):
             step = SrunStep(self._job_or_none(), ())
             return self._start(list(args), environ, step, has_terminal=has_terminal)
         job = self._job()
-        _srun_placement.check(parts, environ)
+        _srun_placement.check(parts, environ, _read)
         avoided = list(dict.fromkeys(down_nodes or ()))
         everywhere = _srun_placement.allocated_nodes(environ)
         bad = set(avoided)

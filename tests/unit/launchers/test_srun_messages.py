@@ -37,6 +37,7 @@ REAL: dict[str, list[Heard]] = {
         (Said.TASK_FAILED, "n1"),
     ],
     "killed": [(Said.TASK_FAILED, "n1")],
+    "no-such-mpi": [(Said.NOT_STARTED, None)],
     "no-such-node": [(Said.NOT_STARTED, None)],
     "no-such-program": [(Said.TASK_FAILED, "n1"), (Said.NOT_STARTED, "n1")],
     "node-down": [(Said.NOT_STARTED, None)],

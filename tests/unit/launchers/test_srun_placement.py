@@ -154,23 +154,27 @@ def test_without_an_allocation_only_plain_numbers_of_nodes_are_told() -> None:
         ("-Z a", "--no-allocate"),
         ("-m arbitrary a", "--distribution=arbitrary"),
         ("--jobid=8 a", "--jobid=8"),
+        ("-w n[4-6],login a", r"--nodelist: n6,login not in this allocation of n\[1-5\]"),
         ("-N2", "no program"),
         ("a : -N2", "no program"),
     ],
 )
 def test_what_cannot_avoid_nodes_is_refused(text: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
-        placement.check(parts(text), FIVE)
+        placement.check(parts(text), FIVE, FILES.__getitem__)
 
 
 def test_what_is_not_refused() -> None:
-    placement.check(parts("--jobid=7 -m block:cyclic --multi-prog a"), FIVE)
-    placement.check(parts("-N1 : -N1 a"), {**FIVE, "SLURM_HET_SIZE": "1"})
+    read = FILES.__getitem__
+    placement.check(parts("--jobid=7 -m block:cyclic --multi-prog a"), FIVE, read)
+    placement.check(parts("-N1 : -N1 a"), {**FIVE, "SLURM_HET_SIZE": "1"}, read)
+    placement.check(parts("-w ./list a"), FIVE, read)
+    placement.check(parts("-w n9 a"), {"SLURM_JOB_ID": "7"}, read)
 
 
 def test_a_heterogeneous_job_is_refused() -> None:
     with pytest.raises(UsageError, match="heterogeneous job"):
-        placement.check(parts("a"), {**FIVE, "SLURM_HET_SIZE": "2"})
+        placement.check(parts("a"), {**FIVE, "SLURM_HET_SIZE": "2"}, FILES.__getitem__)
 
 
 def words(text: str, environ: Optional[Mapping[str, str]] = None, **how: Any) -> list[str]:
