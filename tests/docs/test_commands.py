@@ -31,7 +31,8 @@ class Command(NamedTuple):
 
 
 def pages() -> list[Path]:
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    found += sorted([*(ROOT / "docs").glob("**/*.md"), *(ROOT / "examples").glob("*/README.md")])
     return [p for p in found if "_build" not in p.parts and BLOCK.search(p.read_text("utf-8"))]
 
 
@@ -67,6 +68,7 @@ def test_commands_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
         require("namespaces")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
+    (scratch / "examples").symlink_to(ROOT / "examples")  # some pages say: from the source tree
     environ = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
