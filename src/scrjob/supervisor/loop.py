@@ -52,6 +52,7 @@ FINAL_CODES = {
     Cause.NODE_DOWN: EXIT_FEW_NODES,
 }
 """When the allocation is taken away. A user who cancels it wants no requeue, as one who interrupts."""
+JUST_TESTED_S = 5.0
 NOT_ITS_DOING = tuple(
     cause.value for cause in (Cause.NODE_DOWN, Cause.CANCELLED, Cause.SUPERVISOR_LOST)
 )
@@ -99,6 +100,7 @@ class Loop:
         self._end = END_UNKNOWN
         self._left_when_known = self._time_left()
         self._avoided: list[str] = []
+        self._tested: Optional[float] = None
         self._stop_path = os.path.join(job_state.directory, STOP_FILE)
         self._monitor = Monitor(
             jobenv,
@@ -173,7 +175,8 @@ class Loop:
             return Outcome(code, "no runs are left")
         first = not self._runs()
         try:
-            self._test_nodes(first)
+            if not self._just_tested():
+                self._test_nodes(first)
         except NotInAllocationError as error:
             return Outcome(EXIT_FEW_NODES, str(error))
         left = self._time_left()
@@ -216,6 +219,11 @@ class Loop:
         if first:
             evidence.refuse_broken_tests(self._jobenv.nodetests.broken)
         self._state.save()
+        self._tested = self._clock.monotonic()
+
+    def _just_tested(self) -> bool:
+        """Tell whether the nodes were tested a moment ago, to find out why the run before had ended."""
+        return self._tested is not None and self._clock.monotonic() - self._tested < JUST_TESTED_S
 
     def _condemn_node(self, verdict: Any) -> None:
         if self._state.condemn(verdict):

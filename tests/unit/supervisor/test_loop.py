@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripted_cluster import Cluster, Step
 from scripted_job import NODES, Job
 from scrjob.errors import ConfigError, NotInAllocationError, ScrError
+from scrjob.list_down_nodes import examine_nodes
 
 
 def test_a_program_that_succeeds_is_run_once(tmp_path: Path) -> None:
@@ -326,3 +328,19 @@ def test_a_halt_file_that_cannot_be_read_is_no_halt(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"halt\.scr: .*cannot be known"):
         job.run()
     assert job.cluster.launches == []
+
+
+def test_nodes_are_not_tested_twice_between_two_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once before the first run, and once after each that failed, which says enough for the next."""
+    rounds: list[list[str]] = []
+
+    def examine(jobenv: Any, nodes: list[str]) -> Any:
+        rounds.append(nodes)
+        return examine_nodes(jobenv, nodes)
+
+    monkeypatch.setattr("scrjob.supervisor.loop.examine_nodes", examine)
+    job = Job(tmp_path, [Step(7), Step(7), Step(0)])
+    assert job.run(SCR_RUNS="3") == 0
+    assert len(rounds) == 3
