@@ -341,6 +341,6 @@ def test_nodes_are_not_tested_twice_between_two_runs(
         return examine_nodes(jobenv, nodes)
 
     monkeypatch.setattr("scrjob.supervisor.loop.examine_nodes", examine)
-    job = Job(tmp_path, [Step(7), Step(7), Step(0)])
+    job = Job(tmp_path, [Step(7, 1), Step(7, 1), Step(7)])
     assert job.run(SCR_RUNS="3") == 0
     assert len(rounds) == 3
