@@ -87,7 +87,9 @@ class Job(NamedTuple):
     def told(self) -> str:
         """Return state and reason in one line."""
         why = "" if self.reason in ("", "None") else f", reason {self.reason}"
-        return f"Slurm: job {self.job_id} is {self.state}{why}"
+        lost = self.state == "NODE_FAIL" or self.reason == "NodeDown"
+        hint = " (a lost node ends a job that was started without --no-kill)" if lost else ""
+        return f"Slurm: job {self.job_id} is {self.state}{why}{hint}"
 
     def ending(self, restarts: int) -> Optional[tuple[Cause, str]]:
         """Return why it ends, None if it does not; ``restarts`` is the count that its processes know.

@@ -155,6 +155,12 @@ def test_the_evidence_is_slurms_word() -> None:
     assert ending[1] == "Slurm: job 4 is COMPLETING, requeued (restart 1)"
 
 
+def test_what_keeps_a_job_from_ending_with_a_node_is_named() -> None:
+    ending = job("job-node-fail").ending(0)
+    assert ending is not None
+    assert ending[1].endswith("(a lost node ends a job that was started without --no-kill)")
+
+
 @pytest.mark.parametrize("state", RUNNING)
 def test_a_job_that_has_its_nodes_does_not_end(state: str) -> None:
     assert job("job-healthy")._replace(state=state).ending(0) is None
@@ -164,7 +170,9 @@ def test_a_job_that_has_its_nodes_does_not_end(state: str) -> None:
 def test_every_other_state_is_an_end(state: str) -> None:
     row = job("job-healthy")._replace(state=state)
     assert not row.is_running()
-    assert row.ending(0) == (ENDED[state], f"Slurm: job {row.job_id} is {state}")
+    cause, said = row.ending(0) or (None, "")
+    assert cause is ENDED[state]
+    assert said.partition(" (")[0] == f"Slurm: job {row.job_id} is {state}"
 
 
 def test_an_unknown_state_is_neither() -> None:
