@@ -143,17 +143,22 @@ def test_full_node_storage_is_no_dead_node(rig: Rig, tmp_path: Path) -> None:
 
 def test_a_full_prefix_ends_the_job(rig: Rig, tmp_path: Path) -> None:
     """Lesson B1: no node is to blame, and no further run would do better."""
-    program = [*STEP, "sh", "-c", "touch ran.$SLURM_PROCID; sleep 3; exit 5"]
-    settings = {"SCR_PREFIX": "/tmp/prefix", "SCR_RUNS": "3"}
-    rig.run(["mkdir", "/tmp/prefix"], check=True)
+    program = ["srun", "-N1", "-n1", "sh", "-c", f"touch {tmp_path}/ran; sleep 3; exit 5"]
+    settings = {
+        "SCR_PREFIX": "/tmp/prefix",
+        "SCR_RUNS": "3",
+    }  # on one host that is seen by all nodes
+    rig.exec("n1", ["mkdir", "/tmp/prefix"], check=True)
     try:
-        job = PlainJob(rig, tmp_path, program, **settings).start(2)
-        job.wait_until((tmp_path / "ran.1").exists, "the ranks")
-        rig.fill("login", "/tmp")
-        assert job.end() == 5, job.said
+        job = PlainJob(rig, tmp_path, program, **settings)
+        job.submit(1, ["--nodelist=n1"], after="echo ended with $?")
+        job.wait_until((tmp_path / "ran").exists, "the ranks")
+        rig.fill("n1", "/tmp")
+        job.wait_said("ended with")
     finally:
-        rig.empty("login", "/tmp")
-        rig.run(["rm", "-r", "/tmp/prefix"], check=True)
+        rig.empty("n1", "/tmp")
+        rig.exec("n1", ["rm", "-r", "/tmp/prefix"], check=True)
+    assert "ended with 5" in job.said
     assert "storage full: /tmp/prefix: No space left on device" in job.said
     assert "make room there" in job.said
     assert "run 2" not in job.said

@@ -103,4 +103,5 @@ def test_a_hung_node_is_found_and_a_slow_one_left_alone(rig: Rig, tmp_path: Path
     assert job.causes() == ["node down", "success"], job.said
     bad = job.state()["bad_nodes"]
     assert set(bad) == {STRUCK}, job.said
-    assert bad[STRUCK]["test"] == "remote execution"
+    # The manager may have missed it, too, by then.
+    assert bad[STRUCK]["test"].startswith("remote execution")

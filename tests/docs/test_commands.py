@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_commands_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
         require("namespaces")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    (scratch / "examples").symlink_to(ROOT / "examples")  # some pages say: from the source tree
+    shutil.copytree(ROOT / "examples", scratch / "examples")  # some pages say: from the source tree
     environ = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
