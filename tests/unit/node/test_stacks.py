@@ -51,6 +51,7 @@ def python(code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     with running(argv, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
+        wait_for(lambda: stacks._state(process.pid)[:1] == "S", clock=SystemClock(), limit_s=10)
         yield process
 
 
