@@ -104,8 +104,9 @@ class Call:
         return self._process is not None and self._process.poll() is None
 
     def end(self) -> None:
-        """Tell it to end, and hear no more."""
-        signal_group(self._process, signal.SIGTERM)
+        """Hear no more of it, and tell it to end if it has not."""
+        if self.running:
+            signal_group(self._process, signal.SIGTERM)
         self._close()
 
     def see_off(self) -> None:
@@ -182,7 +183,7 @@ def gather(
 def end_all(calls: Sequence[Call], context: Context) -> None:
     """End what still runs; what takes longer than a moment is waited for beside the caller."""
     late = [call for call in calls if call.running]
-    for call in late:
+    for call in calls:
         call.end()
     if not wait_for(
         lambda: not any(call.running for call in late),

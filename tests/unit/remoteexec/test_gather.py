@@ -202,3 +202,12 @@ def test_more_calls_come_later_unless_all_have_ended() -> None:
     third, never = python("pass"), python("pass")
     gather([third], context, {}, limit_s=9.0, side_by_side=8, later=(5.0, lambda: [never]))
     assert (third.ended, len(runner.started)) == (0, 3)
+
+
+def test_what_has_ended_but_not_its_output_is_let_go_of() -> None:
+    """A process that it has started keeps the pipe, as a shared ssh connection does."""
+    call = python("import os, time; os.fork() or time.sleep(2)")
+    runner = run([call], limit_s=0.5)
+    assert not call.running
+    assert runner.started[0].stdout.closed
+    assert runner.started[0].stderr.closed
