@@ -29,10 +29,11 @@ help:
 demo: venv
 	$(BIN)/python examples/demo/run_demo.py
 
-# In this order, so that the quick checks fail first and pytest has the last word. The tests on the cluster
-# mostly wait: a second pytest runs them at the same time, and its results are in the one summary.
+# The quick checks first, two at a time; pytest on the cluster has the last word. The tests there mostly
+# wait: a second pytest runs them at the same time, and its results are in the one summary.
 test: packages venv
-	@$(MAKE) --no-print-directory lint type docs build quick suite
+	@$(MAKE) --no-print-directory -j2 --output-sync=target quick lint type docs build
+	@$(MAKE) --no-print-directory suite
 
 lint: venv
 	$(BIN)/ruff check
@@ -71,7 +72,7 @@ build: venv
 	$(BIN)/python tools/build.py
 
 venv:
-	@tools/setup.sh venv .venv any test lint docs
+	@tools/setup.sh venv .venv newest test lint docs
 
 packages:
 	@tools/setup.sh packages

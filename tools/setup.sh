@@ -3,7 +3,8 @@
 # Sets up what the tasks of the Makefile need.
 #
 #   tools/setup.sh venv DIRECTORY WHICH GROUP...   a virtual environment with scrjob installed editable;
-#                                                  WHICH is a version such as 3.11, or "any"
+#                                                  WHICH is a version such as 3.11, or "newest":
+#                                                  of those that pyproject.toml names, if one is here
 #   tools/setup.sh packages                        Debian packages, if we are root and they are missing
 #
 # A second call is quick: a stamp in the environment holds the checksum of all that decides what is in it.
@@ -48,11 +49,13 @@ venv() {
 }
 
 pick() {
-    if [ "$1" = any ]; then
-        tools/find_python.sh | awk 'NR == 1 { sub(/^[^ ]* /, ""); print }'
-    else
-        tools/find_python.sh | awk -v wanted="$1" '$1 == wanted { sub(/^[^ ]* /, ""); print }'
-    fi
+    known=$(sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
+    tools/find_python.sh | sort -t. -k1,1n -k2,2n | awk -v wanted="$1" -v known="$known" '
+        BEGIN { split(known, names); for (i in names) is_known[names[i]] = 1 }
+        { version = $1; sub(/^[^ ]* /, "") }
+        wanted == "newest" ? version in is_known || !best : version == wanted { best = $0 }
+        END { if (best) print best }
+    '
 }
 
 # What each package is needed for can be told by a command in it.

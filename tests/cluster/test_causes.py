@@ -51,7 +51,7 @@ def told_everywhere(job: PlainJob, cause: str, name: str) -> None:
         ("exit", 7, "Exited with exit code 7"),
         ("segv", 139, "Segmentation fault"),
         ("abrt", 134, "Aborted"),
-        ("mpiabort", 9, "Exited with exit code 9"),
+        ("mpiabort", 9, "exit code 9"),  # of the step: its tasks may all be killed before one exits
         ("kill", 137, "no counter of kills for want of memory rose"),
     ],
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -44,7 +45,7 @@ class Script:
             (directory / name).chmod(0o755)
         environ = {"PATH": f"{directory}:{os.defpath}", "SLURM_JOB_ID": "7"}
         argv = ["bash", str(SCRIPT), "./app"]
-        self.process = subprocess.Popen(argv, cwd=directory, env=environ)
+        self.process = subprocess.Popen(argv, cwd=directory, env=environ, start_new_session=True)
 
     def wait_for(self, name: str) -> None:
         end = time.monotonic() + LIMIT_S
@@ -54,11 +55,16 @@ class Script:
             time.sleep(0.01)
 
     def end(self) -> int:
-        try:
-            return self.process.wait(LIMIT_S)
-        finally:
-            self.process.kill()
-            self.process.wait()
+        return self.process.wait(LIMIT_S)
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave nothing behind, what it has started neither."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     @property
     def requeued(self) -> Optional[str]:
@@ -68,19 +74,19 @@ class Script:
 
 @pytest.mark.parametrize("early", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_before_scr_run_listens_does_not_end_it(tmp_path: Path, early: int) -> None:
-    script = Script(tmp_path)
-    script.wait_for("begun")
-    script.process.send_signal(early)
-    (tmp_path / "listen").touch()
-    script.wait_for("listening")
-    script.process.send_signal(signal.SIGUSR1)
-    assert script.end() == 75
+    with Script(tmp_path) as script:
+        script.wait_for("begun")
+        script.process.send_signal(early)
+        (tmp_path / "listen").touch()
+        script.wait_for("listening")
+        script.process.send_signal(signal.SIGUSR1)
+        assert script.end() == 75
     assert script.requeued == "requeue 7\n"
 
 
 def test_another_end_is_passed_on_without_requeue(tmp_path: Path) -> None:
-    script = Script(tmp_path)
-    (tmp_path / "listen").touch()
-    (tmp_path / "finish").touch()
-    assert script.end() == 5
+    with Script(tmp_path) as script:
+        (tmp_path / "listen").touch()
+        (tmp_path / "finish").touch()
+        assert script.end() == 5
     assert script.requeued is None

@@ -31,7 +31,7 @@ class Halting:
 
         def look() -> list[halt.Hit]:
             self._memory = core.prefix.check_halt(self._memory, decrement)
-            return halt.library_hits(
+            return halt.program_hits(
                 halt.conditions(self._memory),
                 now=core.clock.now(),
                 end_time=core.settings.end_time,

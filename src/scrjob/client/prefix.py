@@ -223,7 +223,7 @@ class Prefix:
         A file that cannot be written must not stop the program: what is remembered stands.
         """
         try:
-            return halt.library_update(paths.halt_file(self.path), memory, decrement=decrement)
+            return halt.program_update(paths.halt_file(self.path), memory, decrement=decrement)
         except OSError as error:
             logger.warning("cannot update the halt file: %s", error)
             return memory

@@ -130,7 +130,7 @@ def changes_text(change: Change) -> str:
     )
 
 
-def library_update(path: str, memory: KVTree, *, decrement: int = 0) -> KVTree:
+def program_update(path: str, memory: KVTree, *, decrement: int = 0) -> KVTree:
     """Do what the library does at each check; returns its new copy of the file's content.
 
     A file that exists wins over ``memory``, except that a reason in memory survives when the file has
@@ -154,7 +154,7 @@ def library_update(path: str, memory: KVTree, *, decrement: int = 0) -> KVTree:
     return update(path, change)
 
 
-def library_hits(found: Conditions, *, now: float, end_time: Optional[float] = None) -> List[Hit]:
+def program_hits(found: Conditions, *, now: float, end_time: Optional[float] = None) -> List[Hit]:
     """Return the conditions by which the library stops a job, in its order; [] means go on.
 
     Args:

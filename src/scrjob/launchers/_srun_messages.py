@@ -88,9 +88,8 @@ class Transcript:
     def __init__(self) -> None:
         self.is_ended_by_us = False
         self.has_given_up = False
-        self._heard: list[
-            tuple[StepMessage, bool]
-        ] = []  # and whether srun was ending tasks already
+        # Each with whether srun was ending tasks already.
+        self._heard: list[tuple[StepMessage, bool]] = []
         self._kills_others = False
         self._ends_itself = False
         self._was_cancelled = False

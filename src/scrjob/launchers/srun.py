@@ -396,7 +396,8 @@ class SRUN(JobLauncher):
         left = self._left_behind & {step.number for step in steps}
         for number in left:  # what has missed it must not run beside the next one
             self._run(_slurm_steps.build_cancel(f"{job}.{number}"), CANCEL_LIMIT_S)
-        return bool(left) or any(set(avoided) & set(step.nodes) for step in steps)
+        bad = set(avoided)
+        return bool(left) or any(not bad.isdisjoint(step.nodes) for step in steps)
 
     def _node_list(self, nodes: Any, name: str) -> str:
         """Return nodes for one argument of srun, as the name of a file where they do not fit into it."""

@@ -223,15 +223,14 @@ def _failed_first(messages: Sequence[StepMessage]) -> bool:
     MPI has the step cancelled before the aborting rank exits. That a task was ended by those signals proves
     nothing, whenever it is told: on a cancelled step the nodes do not wait for each other's lines.
     """
-    failed = [
-        message.said in FAILURES
-        and not (message.said is Said.TASK_FAILED and message.text.endswith(CANCELLING))
-        for message in messages
-    ]
-    kinds = [message.said for message in messages]
-    return any(failed[: kinds.index(Said.CANCELLED)]) or any(
-        bad and said is Said.TASK_FAILED for bad, said in zip(failed, kinds)
-    )
+    is_before = True
+    for message in messages:
+        is_before = is_before and message.said is not Said.CANCELLED
+        is_task = message.said is Said.TASK_FAILED
+        by_cancelling = is_task and message.text.endswith(CANCELLING)
+        if message.said in FAILURES and not by_cancelling and (is_before or is_task):
+            return True
+    return False
 
 
 def _lines(texts: Sequence[str]) -> list[str]:

@@ -83,11 +83,11 @@ def test_apply_stores_in_the_order_of_scr_halt_cntl() -> None:
     ],
 )
 def test_when_the_library_halts(found: Conditions, end: float, reasons: list[str]) -> None:
-    assert [hit.reason for hit in halt.library_hits(found, now=1000.0, end_time=end)] == reasons
+    assert [hit.reason for hit in halt.program_hits(found, now=1000.0, end_time=end)] == reasons
 
 
 def test_sentences_of_the_library() -> None:
-    hits = halt.library_hits(Conditions("R", 0, 1000, 900, 100), now=1000.0, end_time=1050.0)
+    hits = halt.program_hits(Conditions("R", 0, 1000, 900, 100), now=1000.0, end_time=1050.0)
     here = "Thu Jan  1 00:16:40 1970"
     assert [hit.text for hit in hits] == [
         "Reached time limit: (seconds remaining = 50) <= (SCR_HALT_SECONDS = 100).",
@@ -119,7 +119,7 @@ def test_adding_a_condition_never_makes_a_job_go_on() -> None:
         for second in values:
             both = Conditions(*(b if a is None else a for a, b in zip(first, second)))
             assert len(halt.retries_hits(both, now=10.0)) >= len(halt.retries_hits(first, now=10.0))
-            assert halt.library_hits(both, now=10.0)
+            assert halt.program_hits(both, now=10.0)
 
 
 def test_texts_of_scr_halt_cntl() -> None:
@@ -147,30 +147,30 @@ def test_texts_of_scr_halt_cntl() -> None:
 # The library's update.
 
 
-def test_library_update_makes_the_file_from_memory(tmp_path: Path) -> None:
+def test_program_update_makes_the_file_from_memory(tmp_path: Path) -> None:
     memory = KVTree.of({"HaltSeconds": 60, "CheckpointsLeft": 3})
-    tree = halt.library_update(path_in(tmp_path), memory, decrement=1)
+    tree = halt.program_update(path_in(tmp_path), memory, decrement=1)
     assert halt.conditions(tree) == Conditions(checkpoints=2, seconds=60)
     assert kvtree.read(path_in(tmp_path)) == tree
     assert memory.integer("CheckpointsLeft") == 3
 
 
-def test_library_update_lets_the_file_win(tmp_path: Path) -> None:
+def test_program_update_lets_the_file_win(tmp_path: Path) -> None:
     kvtree.write(path_in(tmp_path), KVTree.of({"ExitReason": "OLD", "CheckpointsLeft": 0}))
     memory = KVTree.of({"ExitReason": "NEW", "HaltSeconds": 60})
-    tree = halt.library_update(path_in(tmp_path), memory, decrement=1)
+    tree = halt.program_update(path_in(tmp_path), memory, decrement=1)
     assert halt.conditions(tree) == Conditions("OLD", 0)
 
 
-def test_library_update_keeps_a_reason_that_the_file_lacks(tmp_path: Path) -> None:
+def test_program_update_keeps_a_reason_that_the_file_lacks(tmp_path: Path) -> None:
     kvtree.write(path_in(tmp_path), KVTree.of({"CheckpointsLeft": 4294967295}))
-    tree = halt.library_update(path_in(tmp_path), KVTree.of({"ExitReason": "NEW"}))
+    tree = halt.program_update(path_in(tmp_path), KVTree.of({"ExitReason": "NEW"}))
     assert halt.conditions(tree) == Conditions("NEW", 0)
 
 
-def test_library_update_of_an_empty_file_forgets_the_seconds(tmp_path: Path) -> None:
+def test_program_update_of_an_empty_file_forgets_the_seconds(tmp_path: Path) -> None:
     Path(path_in(tmp_path)).touch()
-    tree = halt.library_update(path_in(tmp_path), KVTree.of({"HaltSeconds": 60}))
+    tree = halt.program_update(path_in(tmp_path), KVTree.of({"HaltSeconds": 60}))
     assert halt.conditions(tree) == Conditions()
 
 
