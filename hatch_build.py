@@ -40,7 +40,9 @@ class ConfigHook(BuildHookInterface):  # type: ignore[misc,type-arg,unused-ignor
             return
         text = render((Path(self.root) / TEMPLATE).read_text("utf-8"), dict(os.environ))
         if version == "editable":
-            (Path(self.root) / TEMPLATE.with_name("config.py")).write_text(text, "utf-8")
+            beside = Path(self.root) / TEMPLATE.with_name("config.py")
+            if not beside.exists() or beside.read_text("utf-8") != text:  # else it may be in use
+                beside.write_text(text, "utf-8")
             return
         with tempfile.NamedTemporaryFile(
             "w", suffix=".py", prefix="scrjob-config-", delete=False, encoding="utf-8"
