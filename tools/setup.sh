@@ -32,7 +32,7 @@ venv() {
     fi
     echo "setup: $directory with $python"
     rm -f "$directory/.stamp"
-    "$directory/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$directory"
+    [ "$("$directory/bin/python" -V 2>/dev/null)" = "$("$python" -V)" ] || "$python" -m venv --clear "$directory"
     case $("$directory/bin/python" -c 'import sys; print(sys.version_info < (3, 11))') in
         True) constraints=constraints/py39.txt ;;
         *) constraints=constraints/py311.txt ;;
