@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Prints "MAJOR.MINOR PATH" of every Python >= 3.9 on this machine that really runs and can make a
-# virtual environment, the preferred one (python3 of PATH) first, each version once.
+# virtual environment: the oldest first, each version once, python3 of PATH before others of its version.
 #
 # A name on PATH may be the shim of a version manager with nothing behind it, so each is tried.
 
@@ -27,4 +27,4 @@ candidates() {
 
 candidates | while read -r name; do
     "$name" -c "$probe" 2>/dev/null
-done | awk '!seen[$1]++'
+done | awk '!seen[$1]++' | sort -t. -k1,1n -k2,2n

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 main=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-versions=$(tools/find_python.sh | cut -d' ' -f1 | sort -t. -k1,1n -k2,2n)
+versions=$(tools/find_python.sh | cut -d' ' -f1)
 oldest=$(echo "$versions" | head -n 1)
 newest=$(echo "$versions" | tail -n 1)
 

@@ -48,12 +48,12 @@ venv() {
     printf '%s\n' "$wanted" >"$directory/.stamp"
 }
 
+# Of those that nobody has tried yet, only the oldest is taken, and only if there is no other.
 pick() {
-    known=$(sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
-    tools/find_python.sh | sort -t. -k1,1n -k2,2n | awk -v wanted="$1" -v known="$known" '
-        BEGIN { split(known, names); for (i in names) is_known[names[i]] = 1 }
+    known=$(sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml | tr '\n' ' ')
+    tools/find_python.sh | awk -v wanted="$1" -v known=" $known" '
         { version = $1; sub(/^[^ ]* /, "") }
-        wanted == "newest" ? version in is_known || !best : version == wanted { best = $0 }
+        wanted == "newest" ? !best || index(known, " " version " ") : version == wanted { best = $0 }
         END { if (best) print best }
     '
 }

@@ -93,7 +93,15 @@ def test_an_editable_build_writes_beside_the_template(
     data: dict[str, Any] = {"force_include": {}}
     made.initialize("editable", data)
     assert data == {"force_include": {}}
-    assert values((tree / "src/scrjob/config.py").read_text())["SCR_CNTL_BASE"] == "/dev/shm"
+    rendered = tree / "src/scrjob/config.py"
+    assert values(rendered.read_text())["SCR_CNTL_BASE"] == "/dev/shm"
+    # Another program may be reading it: it is written anew only if it is to change.
+    os.utime(rendered, ns=(1, 1))
+    made.initialize("editable", data)
+    assert rendered.stat().st_mtime_ns == 1
+    rendered.write_text("SCR_CNTL_BASE = '/old'")
+    made.initialize("editable", data)
+    assert values(rendered.read_text())["SCR_CNTL_BASE"] == "/dev/shm"
 
 
 def test_an_sdist_gets_the_template_only(hook: Any, tree: Path, tmp_path: Path) -> None:
