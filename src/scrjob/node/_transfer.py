@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zlib
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
+from scrjob._crc import crc32
 from scrjob.errors import FormatError
 from scrjob.redundancy.attributes import apply_attributes
 from scrjob.redundancy.logical import create_new, open_regular
@@ -108,7 +108,7 @@ def _pump(
             return total, crc if checksum else None
         piece = buffer[:got]
         if checksum:
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
         while piece:
             piece = piece[os.write(target_fd, piece) :]
         total += got

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import stat
-import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from itertools import accumulate
 from typing import Iterator, NamedTuple, Sequence, Tuple
 
+from scrjob._crc import crc32
 from scrjob.errors import FormatError
 
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -141,7 +141,7 @@ class LogicalWriter(_Concatenation):
         for index, start, length in self._pieces(offset, wanted):
             piece = view[at : at + length]
             write_exactly(self._descriptor(index), start, piece)
-            self.crcs[index] = zlib.crc32(piece, self.crcs[index])
+            self.crcs[index] = crc32(piece, self.crcs[index])
             at += length
 
     def close(self) -> None:

@@ -7,9 +7,9 @@ Source: docs/scavenge.md, "verification".
 from __future__ import annotations
 
 import os
-import zlib
 from typing import TYPE_CHECKING, Mapping, Optional
 
+from scrjob._crc import crc32
 from scrjob.errors import ScavengeError
 from scrjob.formats import dataset
 from scrjob.redundancy.logical import open_regular
@@ -69,7 +69,7 @@ def file_crc(path: str) -> int:
             got = os.readv(fd, [buffer])
             if got == 0:
                 return crc
-            crc = zlib.crc32(buffer[:got], crc)
+            crc = crc32(buffer[:got], crc)
     finally:
         os.close(fd)
 
