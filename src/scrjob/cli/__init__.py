@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scrjob.cli.scr_copy import SCRCopy
     from scrjob.cli.scr_flush_file import SCRFlushFile
     from scrjob.cli.scr_halt_cntl import SCRHaltFile
     from scrjob.cli.scr_index import SCRIndex
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from scrjob.cli.scr_retries_halt import SCRRetriesHalt
 
 __all__ = [
+    "SCRCopy",
     "SCRFlushFile",
     "SCRHaltFile",
     "SCRIndex",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "SCRCopy": "scr_copy",
     "SCRFlushFile": "scr_flush_file",
     "SCRHaltFile": "scr_halt_cntl",
     "SCRIndex": "scr_index",

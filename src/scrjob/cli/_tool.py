@@ -31,7 +31,7 @@ class Tool:
         self, name: str, bin_dir: str, *, context: Optional[Context] = None, verbose: bool = False
     ) -> None:
         self.name = name
-        self._path = os.path.join(bin_dir, name)
+        self.path = os.path.join(bin_dir, name)
         self._context = context
         self._verbose = verbose
 
@@ -48,9 +48,9 @@ class Tool:
         if self._verbose:
             import logging  # noqa: PLC0415 - rarely needed
 
-            logging.getLogger(__name__).info("running %s %s", self._path, " ".join(args))
+            logging.getLogger(__name__).info("running %s %s", self.path, " ".join(args))
         env = self._context.environ
-        return self._context.runner.run([self._path, *args], timeout_s=timeout_s, env=env)
+        return self._context.runner.run([self.path, *args], timeout_s=timeout_s, env=env)
 
     def answer(self, path: str, *args: str) -> Optional[str]:
         """Return stdout of a question about ``path``, None if the answer is no (exit code not 0).

@@ -27,6 +27,7 @@ from scrjob.testing.fakes import FakeClock
 
 CASES = ["meta_async", "meta_bypass", "meta_flush0", "meta_flush3", "meta_halt"]
 PUBLISHED = {
+    "SCRCopy": ["prefix", "verbose"],
     "SCRFlushFile": ["prefix", "verbose"],
     "SCRHaltFile": ["prefix", "verbose"],
     "SCRIndex": ["prefix", "verbose"],
