@@ -8,18 +8,35 @@ interpreter's own packages, if they have it.
 from __future__ import annotations
 
 import functools
+import os
 
 try:
     from isal.isal_zlib import crc32
 except ImportError:  # no wheel for this machine, or the interpreter of a bare node
     from zlib import crc32
 
-__all__ = ["combine", "crc32"]
+__all__ = ["combine", "crc32", "rest_of"]
 
 _POLYNOMIAL = (
     0xEDB88320  # of CRC32, its bits reversed: the highest bit of a number is the factor of x^0
 )
 _ONE = 1 << 31
+_READ_BYTES = 4 << 20
+
+
+def rest_of(fd: int) -> int:
+    """Return the CRC32 of all that can still be read from a descriptor, which is left open.
+
+    Raises:
+        OSError: reading failed.
+    """
+    crc = 0
+    buffer = memoryview(bytearray(_READ_BYTES))
+    while True:
+        got = os.readv(fd, [buffer])
+        if got == 0:
+            return crc
+        crc = crc32(buffer[:got], crc)
 
 
 def combine(first: int, second: int, second_length: int) -> int:

@@ -21,6 +21,7 @@ CODES = {
     "scr_check_node": (0, 1),
     "scr_ckpt_interval": (0, 1),
     "scr_copy": (1, 1),
+    "scr_crc32": (1, 1),
     "scr_env": (0, 1),
     "scr_flush_file": (1, 1),
     "scr_halt": (0, 1),

@@ -53,3 +53,14 @@ def test_pieces_larger_than_any_memory():
     for power in range(20, 44):
         half = _crc.combine(half, half, 1 << power)
     assert whole == _crc.combine(half, _crc.combine(half, tail, 3), (1 << 44) + 3)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 << 20])
+def test_the_rest_of_a_file(crc, size, tmp_path):
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "f").write_bytes(data)
+    with open(tmp_path / "f", "rb", buffering=0) as file:
+        assert crc.rest_of(file.fileno()) == zlib.crc32(data)
+        assert crc.rest_of(file.fileno()) == 0
+        file.seek(size // 2)
+        assert crc.rest_of(file.fileno()) == zlib.crc32(data[size // 2 :])

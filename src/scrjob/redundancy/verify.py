@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Mapping, Optional
 
-from scrjob._crc import crc32
+from scrjob._crc import rest_of
 from scrjob.errors import ScavengeError
 from scrjob.formats import dataset
 from scrjob.redundancy.logical import open_regular
 
 if TYPE_CHECKING:
     from scrjob.redundancy.build import Built
-
-READ_BYTES = 4 << 20
 
 
 class DamagedFilesError(ScavengeError):
@@ -61,15 +59,9 @@ def verify_dataset(built: Built, crcs: Mapping[str, int], *, checksum: bool = Tr
 
 def file_crc(path: str) -> int:
     """Return the CRC32 of a regular file's bytes."""
-    crc = 0
-    buffer = memoryview(bytearray(READ_BYTES))
     fd = open_regular(path)
     try:
-        while True:
-            got = os.readv(fd, [buffer])
-            if got == 0:
-                return crc
-            crc = crc32(buffer[:got], crc)
+        return rest_of(fd)
     finally:
         os.close(fd)
 
