@@ -126,7 +126,7 @@ class JobEnv:
         """Return the number of nodes of the last run as nodes.scr has it, 0 if unknown."""
         from scrjob.cli import SCRNodesFile  # noqa: PLC0415 - few commands need it
 
-        return SCRNodesFile(self.prefix).last_num_nodes() or 0
+        return SCRNodesFile(self.prefix, context=self.context).last_num_nodes() or 0
 
 
 def managers_nodes(resmgr: ResourceManager) -> list[str]:

@@ -120,7 +120,11 @@ def _supervise(
         prerun(jobenv)
         with state.JobState(jobenv) as job_state:
             log = SCRLog(
-                jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param
+                jobenv.dir_prefix(),
+                jobenv.job_id(),
+                user=jobenv.user(),
+                context=jobenv.context,
+                param=jobenv.param,
             )
             requeued = job_state.former_start()
             if requeued:

@@ -72,7 +72,7 @@ def halt_reason(jobenv: JobEnvironment) -> Optional[str]:
     """Return the halt condition that holds, None if there is none."""
     from scrjob.cli import SCRRetriesHalt  # noqa: PLC0415 - keeps the module light
 
-    found = SCRRetriesHalt(jobenv.dir_prefix()).check()
+    found = SCRRetriesHalt(jobenv.dir_prefix(), context=jobenv.context).check()
     return f"Halt condition detected: {found}" if found else None
 
 

@@ -75,12 +75,15 @@ def choose(
 ) -> Optional[Tool]:
     """Return the executable to use, None for the native back end.
 
-    ``bin_dir`` decides, else SCR_BIN_DIR in the context's environment, else the site's constant;
-    "" means native.
+    ``bin_dir`` decides, else SCR_BIN_DIR in the context's environment (without a context, that of the
+    process), else the site's constant; "" means native.
     """
     if bin_dir is None:
-        given = None if context is None else context.environ.get("SCR_BIN_DIR")
-        bin_dir = config.SCR_BIN_DIR if given is None else given
+        if context is None:
+            from scrjob._context import system_context  # noqa: PLC0415 - only without a given one
+
+            context = system_context()
+        bin_dir = context.environ.get("SCR_BIN_DIR", config.SCR_BIN_DIR)
     return Tool(name, bin_dir, context=context, verbose=verbose) if bin_dir else None
 
 

@@ -125,6 +125,27 @@ def test_the_environment_chooses_the_back_end(tmp_path: Path) -> None:
     assert cli.SCRNodesFile(str(tmp_path), context=context(Runner())).last_num_nodes() is None
 
 
+def test_environment_first_then_the_sites_constant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody hands in a context: that is how programs and most commands call."""
+
+    def executable(**options: Any) -> str:
+        words = cli.SCRCopy(str(tmp_path), **options).command("/c", 1)
+        return words[0] if words[0].endswith("/scr_copy") else ""
+
+    assert executable() == ""
+    monkeypatch.setattr("scrjob.config.SCR_BIN_DIR", "/site/bin")
+    assert executable() == executable(context=context(None)) == "/site/bin/scr_copy"
+    monkeypatch.setenv("SCR_BIN_DIR", "/own/bin")
+    assert executable() == "/own/bin/scr_copy"
+    assert executable(context=context(None)) == "/site/bin/scr_copy"
+    assert executable(context=context(None, SCR_BIN_DIR="/x")) == "/x/scr_copy"
+    assert executable(bin_dir="/y") == "/y/scr_copy"
+    monkeypatch.setenv("SCR_BIN_DIR", "")
+    assert executable() == executable(bin_dir="") == ""
+
+
 def scripted(code: int, stdout: str) -> tuple[Any, list[list[str]]]:
     asked: list[list[str]] = []
 
