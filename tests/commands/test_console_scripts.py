@@ -36,6 +36,7 @@ CODES = {
     "scr_log_transfer": (1, 1),
     "scr_nodes_file": (1, 1),
     "scr_postrun": (0, 1),
+    "scr_poststage": (0, 1),
     "scr_prerun": (0, 1),
     "scr_print": (0, 1),
     "scr_rebuild_xor": (1, 1),

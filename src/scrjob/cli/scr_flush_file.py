@@ -36,6 +36,11 @@ class SCRFlushFile(_tool.Wrapper):
             else _Executable(self.prefix, self._tool)
         )
 
+    @property
+    def can_resume(self) -> bool:
+        """Tell whether ``resume`` can work: only SCR's own executable knows its transfer library."""
+        return self._tool is not None
+
     def list_dsets_output(self) -> List[str]:
         """Return the ids of output datasets, ascending."""
         return self._back.list_output()

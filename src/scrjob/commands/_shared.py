@@ -74,8 +74,12 @@ def run_command(
 
 def complain(prog: str, message: str) -> None:
     """Write ``prog: message`` to stderr as one line, whatever characters the message has."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    tell(f"{prog}: {line}")
+    tell(f"{prog}: {printable(message)}")
+
+
+def printable(text: str) -> str:
+    """Return a text as one line: what would break or garble it is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def tell(line: str) -> None:
