@@ -159,6 +159,11 @@ def damage_outside(prefix: Path) -> None:
     rank2file.write(base, {**found.entries, 2: rank2file.entry(["../outside"])}, 4)
 
 
+def damage_link_out(prefix: Path) -> None:
+    (prefix / "ckpt.6").rename(prefix.parent / "outside")
+    (prefix / "ckpt.6").symlink_to(prefix.parent / "outside")
+
+
 def damage_absolute(prefix: Path) -> None:
     base = paths.rank2file(str(prefix), 6)
     found = rank2file.read(base)
@@ -186,6 +191,7 @@ def damage_no_numbers(prefix: Path) -> None:
         (damage_fewer_ranks, "lists the files of 3 of 4 ranks"),
         (damage_fewer_files, "expected 4 files of 16430 bytes together, got 3 of "),
         (damage_outside, "is no absolute path without '..'"),
+        (damage_link_out, "leads out of the prefix directory"),
         (damage_absolute, "'/etc' is outside of the prefix directory"),
         (damage_no_descriptor, "flush.scr does not describe it"),
         (damage_no_numbers, "its descriptor tells neither number nor size"),
@@ -224,6 +230,17 @@ def test_current_never_moves_back(prefix: Path) -> None:
     index.write(paths.index_file(str(prefix)))
     assert finish(prefix) == {6: None, 4: None}
     assert index_of(prefix).current() == "ckpt.9"
+
+
+def test_what_the_index_has_already_is_not_listed_again(prefix: Path) -> None:
+    """Listing the current dataset anew would make an older one current for a moment."""
+    kept = (prefix / ".scr/flush.scr").read_bytes()
+    finish(prefix)
+    (prefix / ".scr/flush.scr").write_bytes(kept)
+    (prefix / ".scr/index.scr").chmod(0o640)  # a file that was replaced has another mode
+    assert finish(prefix) == {6: None, 4: None}
+    assert (prefix / ".scr/index.scr").stat().st_mode & 0o777 == 0o640
+    assert flush.ids(kvtree.read(paths.flush_file(str(prefix)))) == [5]
 
 
 def test_an_older_dataset_of_the_same_name(prefix: Path) -> None:
