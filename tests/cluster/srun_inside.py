@@ -213,9 +213,30 @@ def terminal(program: str) -> Any:
     return {"seen": screen.seen.decode("ascii", "replace"), "code": code}
 
 
+def two_steps(kind: str) -> Any:
+    """A step on n1 and n2 and another on n3; somebody else ends them."""
+    where = launcher()
+    first = beating(where, ["n1", "n2"], text=BEAT if kind == "polite" else STUBBORN)
+    second = beating(where, ["n3"], name="b")
+    say("ready")
+    hear("over")
+    return [step.wait(LIMIT_S) for step in (first, second)]
+
+
 SCENES = {
     scene.__name__: scene
-    for scene in (abandon, kill, orphan, supervise, lists, parts, messages, marked, terminal)
+    for scene in (
+        abandon,
+        kill,
+        orphan,
+        supervise,
+        lists,
+        parts,
+        messages,
+        marked,
+        terminal,
+        two_steps,
+    )
 }
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -297,3 +298,41 @@ def test_what_a_dead_supervisor_left_is_ended(inside: Inside, killed: str) -> No
     assert seen["found"] is True
     assert seen["ended"] < 5.0
     assert seen["other lives"] is True
+
+
+# -- ended by its id ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most", "code"),
+    [("polite", 0.0, 5.0, 128 + 15), ("stubborn", 5.0, 12.0, 128 + 9)],
+)
+def test_lesson_a20_a_user_ends_a_step_by_its_id(
+    kind: str, least: float, most: float, code: int, rig: Rig, inside: Inside
+) -> None:
+    """From another shell, outside of the allocation; other steps go on. The established command crashes."""
+    seen: dict[str, Any] = {}
+
+    def end() -> None:
+        listed = rig.run(["squeue", "--steps", "--noheader", "--format=%i %N"], check=True).stdout
+        ids = {nodes: step for step, nodes in map(str.split, listed.splitlines())}
+        ours, theirs = ids["n[1-2]"], ids["n3"]
+        began = time.monotonic()
+        done = rig.run(["scr_kill_jobstep", "-l", "srun", "-j", ours])
+        seen["took"] = time.monotonic() - began
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        for host in ("n1", "n2"):
+            no_beat(rig, host)
+        again = rig.run(["scr_kill_jobstep", "-l", "srun", "-j", ours])
+        assert (again.returncode, again.stderr) == (
+            1,
+            f"scr_kill_jobstep: no step {ours}: it has ended, or there never was one\n",
+        )
+        assert rig.run(["scr_kill_jobstep", "-l", "srun", "-j", theirs]).returncode == 0
+        unknown = rig.run(["scr_kill_jobstep", "-l", "srun", "-j", "999.0"])
+        assert unknown.returncode == 1
+        assert "Invalid job id specified" in unknown.stderr
+        inside.leave("over")
+
+    assert inside.play("two_steps", kind, meanwhile=end) == [code, 128 + 15]
+    assert least <= seen["took"] < most

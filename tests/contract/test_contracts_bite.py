@@ -265,6 +265,11 @@ class KillTwiceRaises(SiteLauncher):
         os.killpg(jobstep.pid, 9)
 
 
+class EndsAnything(SiteLauncher):
+    def end_step(self, step_id: str) -> bool:
+        return True
+
+
 class SwallowsOutput(SiteLauncher):
     def launch_run(self, args: Any, nodes: Any = None, down_nodes: Any = None) -> Any:
         return super().launch_run(
@@ -306,6 +311,7 @@ LAUNCHERS = [
     (KillsOnTimeout, "waiting", {"test_waiting_leaves_the_step_alone"}),
     (KillsOnlyTheLauncher, "kill", {"test_kill_ends_the_whole_step"}),
     (KillTwiceRaises, "kill", {"test_kill_again_or_too_late_is_no_error"}),
+    (EndsAnything, "step", {"test_what_is_no_step_is_not_ended"}),
     (SwallowsOutput, "output", {"test_output_is_live_and_the_users_own"}),
     (InventsNodes, "nodes", {"test_the_steps_nodes_are_told"}),
     (ForgetsCount, "number", {"test_the_users_number_of_nodes_is_told"}),

@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from scrjob._clock import SystemClock, wait_for
 from scrjob._context import system_context
+from scrjob.commands import scr_kill_jobstep
 from scrjob.errors import UsageError
 from scrjob.launchers.local import LocalLauncher
 from scrjob.localrm import _proc, steps
@@ -223,6 +224,27 @@ def test_another_process_can_end_the_step(on: Steps) -> None:
     on.wait(proc, 1.0)
     assert not other.end_orphan(record)
     assert not other.end_orphan("17.0")
+
+
+STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+@pytest.mark.parametrize("text", ["", STUBBORN], ids=["polite", "stubborn"])
+def test_lesson_a20_a_user_ends_a_step_by_its_id(
+    on: Steps, where: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """From any shell of the user's on this machine; the established command crashes."""
+    proc, step = on.start_waiting("none", PLAIN, text)
+    name = on.launcher.step_record(step)
+    if where == "inside":
+        monkeypatch.setenv("SCR_LOCAL_DIR", on.here.environ["SCR_LOCAL_DIR"])
+    assert scr_kill_jobstep.main(["-l", "local", "-j", name]) == 0
+    on.wait(proc, 1.0)
+    assert steps.keepers(step) == []
+    assert scr_kill_jobstep.main(["-l", "local", "-j", name]) == 1
+    assert f"no step {name}: it has ended" in capsys.readouterr().err
+    assert scr_kill_jobstep.main(["-l", "local", "-j", f"{on.here.job_id}.999"]) == 1
 
 
 def test_a_signal_to_the_step_reaches_the_ranks(on: Steps) -> None:

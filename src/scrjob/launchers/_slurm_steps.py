@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NO_STEPS = ("not found", "No job steps in the system")  # of a job that exists
 
 _STEP = re.compile(r"^StepId=(?:[^\s.]+\.)?([^\s.+]+)(?:\+[0-9]+)?\s")
+_STEP_ID = re.compile(r"([0-9]+(?:[_+][0-9]+)?)\.([0-9]+)")
 _NODES = re.compile(r"\sNodeList=(\S+)")
 _SRUN = re.compile(r"\sSrunHost:Pid=(\S*):([0-9]+)\s*\Z")
 
@@ -81,6 +82,21 @@ def list_steps(context: Context, job: str, limit_s: float) -> list[ListedStep]:
     if result.returncode and not result.stdout.rstrip().endswith(NO_STEPS):
         result.check()
     return parse_list(result.stdout)
+
+
+def parse_id(text: str) -> tuple[str, str]:
+    """Return the job and the number of a step that a user names: ``JOB.STEP``, as squeue shows it.
+
+    Raises:
+        UsageError: it is another thing; a job alone, or the script of a batch job, is not ended as a step.
+    """
+    found = _STEP_ID.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"{text!r} is no step: expected JOBID.STEPID, two numbers as squeue --steps shows them; "
+            "scancel JOBID ends a whole job"
+        )
+    return found[1], found[2]
 
 
 def build_cancel(step: str, signal_name: str = "") -> list[str]:

@@ -89,6 +89,20 @@ class JobLauncher(Plugin):
             kill_group(jobstep.pid)
             wait_for(gone, clock=clock, limit_s=KILL_LIMIT_S)
 
+    def end_step(self, step_id: str) -> bool:
+        """End the whole step that a user names, as ``kill_run`` does; False if there is none such now.
+
+        Args:
+            step_id: as the resource manager's own tools show it.
+
+        Raises:
+            NotSupportedError: this launcher's steps have no ids.
+            UsageError: it is no id of a step.
+            ScrError: the step could not be ended.
+        """
+        del step_id
+        raise NotSupportedError(f"launcher {self.name!r} cannot end a step by its id")
+
     def abandon_run(self, jobstep: Any, dead_nodes: Sequence[NodeName]) -> None:
         """End a step that has lost nodes: no grace, and no waiting for the dead ones.
 

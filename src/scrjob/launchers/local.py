@@ -13,7 +13,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence
 
-from scrjob.errors import CommandError, NotInAllocationError, UsageError
+from scrjob.errors import CommandError, NotInAllocationError, ScrError, UsageError
 from scrjob.launchers.joblauncher import TERM_GRACE_S, JobLauncher
 from scrjob.localrm import _start, directory, steps
 from scrjob.localrm.client import Allocation
@@ -148,6 +148,19 @@ class LocalLauncher(JobLauncher):
         except NotInAllocationError:
             return  # it has ended, and its steps with it
         steps.kill(allocation, jobstep, grace_s=TERM_GRACE_S, clock=self.context.clock)
+
+    def end_step(self, step_id: str) -> bool:
+        """End the step ``JOBID.STEP``, from inside of its allocation or outside; see the base class."""
+        job, _, number = step_id.partition(".")
+        if not all(word.isascii() and word.isdigit() for word in (job, number)):
+            raise UsageError(f"{step_id!r} is no step: expected JOBID.STEP, two numbers")
+        allocation = Allocation.of_job(job, self.context.environ, self.context.clock)
+        step = steps.find(allocation, step_id)
+        if not (steps.starter(step) or steps.keepers(step)):
+            return False
+        if not steps.kill(allocation, step, grace_s=TERM_GRACE_S, clock=self.context.clock):
+            raise ScrError(f"step {step_id} was told to end, but processes of it are left")
+        return True
 
     def step_nodes(self, jobstep: Any) -> Optional[list[NodeName]]:
         """Return the nodes whose ranks have reported so far."""

@@ -266,6 +266,45 @@ class SRUN(JobLauncher):
         if not (self._gone(jobstep, TERM_GRACE_S) and _ended_by_itself(jobstep)):
             self._cancel(jobstep, CANCELLED_S)
 
+    def end_step(self, step_id: str) -> bool:
+        """End the step ``JOB.STEP`` of any job of the user's; see the base class.
+
+        Raises:
+            UsageError: it is no id of a step.
+            CommandError: the controller does not answer, does not know the job, or refuses.
+            ScrError: the step was cancelled and is listed on, as with a dead node.
+        """
+        job, number = _slurm_steps.parse_id(step_id)
+
+        def is_listed() -> bool:
+            listed = _slurm_steps.list_steps(self.context, job, ASK_LIMIT_S)
+            return number in [step.number for step in listed]
+
+        def is_gone() -> bool:
+            try:
+                return not is_listed()
+            except ScrError as error:  # a controller that was busy once is asked again
+                logger.debug("%s", error)
+                return False
+
+        if not is_listed():
+            return False
+        clock = self.context.clock
+        self.context.runner.beside(lambda: self._terminate(step_id), f"TERM to {step_id}")
+        if wait_for(is_gone, clock=clock, limit_s=TERM_GRACE_S, poll_s=MISSED_POLL_S):
+            return True
+        try:
+            self._ask(_slurm_steps.build_cancel(step_id), ASK_LIMIT_S)
+        except CommandError:
+            if is_listed():
+                raise
+        if not wait_for(is_gone, clock=clock, limit_s=KILLED_S, poll_s=MISSED_POLL_S):
+            raise ScrError(
+                f"step {step_id} is cancelled, but Slurm lists it on: a node that does not answer may "
+                "hold it, see squeue --steps"
+            )
+        return True
+
     def _terminate(self, name: str) -> None:
         self._run(_slurm_steps.build_cancel(name, "TERM"), TERM_GRACE_S)
 
@@ -431,13 +470,16 @@ class SRUN(JobLauncher):
 
     def _run(self, argv: Sequence[str], limit_s: float) -> bool:
         """Run a tool; False if it gave no answer in time or failed. scancel fails for an ended step."""
-        environ = tool_environ(self.context.environ)
         try:
-            self.context.runner.run(argv, timeout_s=limit_s, env=environ).check()
+            self._ask(argv, limit_s)
         except CommandError as error:
             logger.debug("%s", error)
             return False
         return True
+
+    def _ask(self, argv: Sequence[str], limit_s: float) -> None:
+        environ = tool_environ(self.context.environ)
+        self.context.runner.run(argv, timeout_s=limit_s, env=environ).check()
 
     def _host(self) -> str:
         return self.context.hostname.partition(".")[0]

@@ -88,6 +88,23 @@ class Allocation:
             )
         return cls(path, clock)
 
+    @classmethod
+    def of_job(
+        cls, job_id: str, environ: Mapping[str, str], clock: Optional[Clock] = None
+    ) -> Allocation:
+        """Return the allocation with a job id, of this user on this machine.
+
+        Raises:
+            NotInAllocationError: there is none.
+        """
+        path = environ.get(directory.DIR_VARIABLE, "")
+        if os.path.basename(path) != job_id:
+            base = directory.base_directory(environ, os.getuid())
+            path = os.path.join(base, job_id)
+            if path not in directory.known(base, os.getuid()):
+                raise NotInAllocationError(f"no allocation {job_id!r} of yours on this machine")
+        return cls(path, clock)
+
     def status(self) -> Status:
         """Return the state of the allocation, also when it has ended.
 

@@ -40,6 +40,8 @@ def test_what_the_base_class_cannot_know_it_does_not_claim() -> None:
     assert launcher.rank_pids(None) == {}
     assert launcher.end_orphan("record") is False
     assert launcher.step_record(None) == ""
+    with pytest.raises(NotSupportedError, match="cannot end a step by its id"):
+        launcher.end_step("42.7")
 
 
 def test_without_a_name_there_is_the_base_class() -> None:

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, Iterator, Protocol, Sequence
 
-from scrjob.errors import CommandError
+from scrjob.errors import CommandError, ScrError
 from scrjob.testing.contracts import _observe as observe
 
 HOSTILE_ARGUMENTS = (
@@ -134,6 +134,14 @@ class JobLauncherContract:
         launcher.kill_run(jobstep)
         launcher.kill_run(jobstep)
         assert launcher.exit_status(process).code == 0
+
+    def test_what_is_no_step_is_not_ended(self, world: JobLauncherWorld) -> None:
+        """Lesson A20: a name that is none is refused, and so are all where steps have no names."""
+        try:
+            world.launcher().end_step("no step")
+        except ScrError:
+            return
+        raise AssertionError("end_step did not refuse it")
 
     def test_output_is_live_and_the_users_own(self, world: JobLauncherWorld) -> None:
         code = "import sys, time; print('out', flush=True); sys.stderr.write('err\\n'); time.sleep(600)"
