@@ -16,11 +16,17 @@ UNKNOWN = "?"
 
 
 class Option(NamedTuple):
-    """An option: its long name, its letter ("" for none), and whether it takes a value."""
+    """An option of a program.
+
+    ``long``: its long name; ``short``: its letter, "" for none; ``takes``: it has a value; ``whole``: it
+    must be written in full. The last is for options that SCR's program does not have: they must not
+    make an abbreviation of one that it has ambiguous.
+    """
 
     long: str
     short: str = ""
     takes: bool = False
+    whole: bool = False
 
 
 def getopt_long(
@@ -52,7 +58,9 @@ def getopt_long(
 def _long(prog: str, word: str, words: list[str], options: Sequence[Option]) -> Tuple[str, str]:
     name, sign, value = word[2:].partition("=")
     found = [option for option in options if option.long == name]
-    found = found or [option for option in options if option.long.startswith(name)]
+    found = found or [
+        option for option in options if option.long.startswith(name) and not option.whole
+    ]
     if not found:
         return _wrong(prog, word, f"unrecognized option '--{name}'")
     if len(found) > 1:

@@ -18,6 +18,7 @@ from groupmaker import make_dataset
 from scrjob.commands import scr_copy, scr_index, scr_rebuild_xor, scr_scavenge
 from scrjob.node import __main__ as node_main
 from scrjob.node.copy_main import parse_size
+from scrjob.node.journal import known_crcs
 from scrjob.redundancy.groups import form_groups
 
 HOST = os.uname().nodename
@@ -60,7 +61,6 @@ class TestScrCopy:
             "--prefix",
             str(prefix),
             "--json",
-            "--resume",
         ]
         words += ["--relocate", f"/dev/shm={root}/dev/shm"]
         words += ["--relocate", f"{case.recorded_prefix}={prefix}"]
@@ -73,6 +73,10 @@ class TestScrCopy:
         for path, crc in report["crc"].items():
             assert zlib.crc32((prefix / path).read_bytes()) == crc
         assert len(report["crc"]) == 2 + 5
+        assert scr_copy.main([*words, "--resume"]) == 0  # then the journal has them
+        assert json.loads(said(capfd)[0][-1]) == {**report, "crc": {}}
+        known = known_crcs(str(prefix / ".scr/scr.dataset.1"), str(prefix))
+        assert known == {str(prefix / path): crc for path, crc in report["crc"].items()}
 
     @pytest.mark.parametrize(
         ("words", "message"),

@@ -1,129 +1,285 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Copy one file so that its destination is the old one or the whole new one, never a part.
+"""One file on its way, so that its destination is the old one or the whole new one, never a part.
 
-The bytes go to a temporary name in the destination's directory, their CRC32 is taken on the way, and
-only a file that is complete, durable and has the right size and checksum gets its name.
+The bytes go to a temporary name in the destination's directory, in parts and by several threads if there
+are many; their CRC32 is taken on the way. Only a file that has the right size and checksum, and whose
+source stayed as it was, may get its name; ``_batch`` gives it when the bytes are durable.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
-from scrjob._crc import crc32
-from scrjob.errors import FormatError
+from scrjob._crc import combine, crc32
+from scrjob.errors import FormatError, ScrError
 from scrjob.redundancy.attributes import apply_attributes
 from scrjob.redundancy.logical import create_new, open_regular
 
 if TYPE_CHECKING:
     from scrjob.formats.filemap import FileStat
 
-PRIVATE = 0o600  # of a temporary file until its own mode is applied
+PRIVATE = 0o600  # of a file that will belong to somebody else, until it does
 PUBLIC = 0o666  # of files without a recorded mode, before the umask
-
-
-class Copied(NamedTuple):
-    """A finished copy: bytes, CRC32 (None if not computed), the attributes that could not be set."""
-
-    size: int
-    crc: Optional[int]
-    mtime_ns: int
-    complaints: tuple[str, ...]
-
-
-def copy_file(
-    source: str,
-    destination: str,
-    temporary: str,
-    *,
-    buffer: memoryview,
-    attributes: FileStat,
-    crc: Optional[int] = None,
-    checksum: bool = True,
-) -> Copied:
-    """Copy a regular file.
-
-    Args:
-        source: must be a regular file itself, no link to one.
-        destination: replaced if it exists.
-        temporary: name in the same directory, replaced if it exists, gone afterwards.
-        buffer: working space; its length is the memory used.
-        attributes: applied to the copy; its size, if recorded, is checked.
-        crc: CRC32 that is expected; None: any.
-        checksum: compute the CRC32; without, the kernel may copy by itself.
-
-    Raises:
-        FormatError: not a regular file, or size or CRC32 differ; the destination is as it was.
-        OSError: reading or writing failed; the destination is as it was.
-    """
-    source_fd = open_regular(source)
-    try:
-        mode = PUBLIC if attributes.mode is None else PRIVATE
-        target_fd = create_new(temporary, mode)
-        try:
-            total, found = _pump(source_fd, target_fd, buffer, checksum=checksum or crc is not None)
-            _check(source, "bytes", attributes.size_bytes, total, FormatError)
-            # Some kernels end a copy between file systems early, and say nothing.
-            _check(source, "bytes", os.fstat(source_fd).st_size, total, FormatError)
-            _check(source, "CRC32", crc, found, CrcMismatchError)
-            complaints = apply_attributes(target_fd, attributes)
-            os.fsync(target_fd)
-            mtime_ns = os.fstat(target_fd).st_mtime_ns
-            os.replace(temporary, destination)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        finally:
-            os.close(target_fd)
-    finally:
-        os.close(source_fd)
-    return Copied(total, found, mtime_ns, complaints)
+PART_BYTES = 16 << 20  # what one thread copies of a file before it takes another part
+SYNC_BYTES = 32 * PART_BYTES  # so much may wait for the disk: the last sync is no long silence
 
 
 class CrcMismatchError(FormatError):
     """The bytes are not those that were written: the recorded CRC32 differs."""
 
 
-def _check(
-    path: str, what: str, wanted: Optional[int], got: Optional[int], kind: type[FormatError]
-) -> None:
-    if wanted is not None and got != wanted:
-        raise kind(f"{what}: expected {wanted}, got {got}", path=path)
+class StoppedError(ScrError):
+    """The copy was told to stop."""
 
 
-def _pump(
-    source_fd: int, target_fd: int, buffer: memoryview, *, checksum: bool
-) -> tuple[int, Optional[int]]:
-    if not checksum:
-        total = _kernel_copy(source_fd, target_fd)
-        if total is not None:
-            return total, None
-    crc = 0
-    total = 0
-    while True:
-        got = os.readv(source_fd, [buffer])
-        if got == 0:
-            return total, crc if checksum else None
-        piece = buffer[:got]
-        if checksum:
-            crc = crc32(piece, crc)
-        while piece:
-            piece = piece[os.write(target_fd, piece) :]
-        total += got
+class Source(NamedTuple):
+    """A regular file in cache, open for reading, and what it was when it was opened."""
+
+    path: str
+    fd: int
+    status: os.stat_result
+
+    @classmethod
+    def open(cls, path: str) -> Source:
+        """Open it.
+
+        Raises:
+            FormatError: no regular file.
+            OSError: it cannot be opened; ELOOP for a link.
+        """
+        fd = open_regular(path)
+        return cls(path, fd, os.fstat(fd))
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
 
 
-def _kernel_copy(source_fd: int, target_fd: int) -> Optional[int]:
-    """Copy inside the kernel; None if these file systems do not take part."""
-    total = 0
-    while True:
+class Place:
+    """A directory in the prefix, open, so that nobody can put a link in its way.
+
+    Attributes:
+        path: absolute, for messages.
+        fd: descriptor; opened before anything is written, so that syncfs tells of all errors since.
+        device: which file system.
+    """
+
+    __slots__ = ("_relative", "device", "fd", "path")
+
+    def __init__(self, path: str, relative: str) -> None:
+        self.path = path
+        self._relative = "" if relative == "." else relative + "/"
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.device = os.fstat(self.fd).st_dev
+
+    def relative(self, name: str) -> str:
+        """Return the path of a file in it as rank2file has it: relative to the prefix."""
+        return self._relative + name
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+
+class Transfer:
+    """One file: ``create``, then ``move`` for all its bytes, ``finish``, and at last ``settle``.
+
+    Args:
+        source: what to copy; closed by ``finish`` or ``discard``.
+        place: directory of the destination.
+        name: of the destination there; what has it is replaced.
+        temporary: name until then, in the same directory.
+        attributes: applied to the copy; its size, if recorded, is checked.
+        crc: CRC32 that is expected; None: any.
+        checksum: compute the CRC32; without, and with none expected, the kernel may copy by itself.
+
+    Attributes:
+        error: why it failed; nothing of it is left then, and its destination is as it was.
+        found: CRC32 of the copy, None if it was not computed.
+        mtime_ns: of the copy.
+        complaints: the attributes that could not be set, one line for each.
+        durable: the bytes are.
+        left: parts that are not done, for ``_crew``.
+    """
+
+    __slots__ = (
+        *("attributes", "checksum", "complaints", "crc", "durable", "error", "found", "left"),
+        *("mtime_ns", "name", "place", "source", "temporary", "_crcs", "_is_open", "_target"),
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        place: Place,
+        name: str,
+        temporary: str,
+        *,
+        attributes: FileStat,
+        crc: Optional[int],
+        checksum: bool,
+    ) -> None:
+        self.source = source
+        self.place = place
+        self.name = name
+        self.temporary = temporary
+        self.attributes = attributes
+        self.crc = crc
+        self.checksum = checksum or crc is not None
+        self.error: Optional[Exception] = None
+        self.found: Optional[int] = None
+        self.mtime_ns = 0
+        self.complaints: tuple[str, ...] = ()
+        self.durable = False
+        self.left = 0
+        self._crcs: dict[int, tuple[int, int]] = {}
+        self._is_open = True
+        self._target = -1
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that the source had when it was opened."""
+        return self.source.status.st_size
+
+    def create(self) -> None:
+        """Create the temporary file."""
+        wanted = self.attributes
+        mode = PRIVATE
+        if wanted.mode is None:
+            mode = PUBLIC
+        elif (wanted.uid, wanted.gid) in ((None, None), (os.geteuid(), os.getegid())):
+            mode |= wanted.mode & 0o777  # most often spares a chmod
+        self._target = create_new(self.temporary, mode, dir_fd=self.place.fd)
+
+    def move(
+        self, start: int, end: int, buffer: memoryview, account: Callable[[int], None]
+    ) -> None:
+        """Copy a range of bytes.
+
+        Args:
+            start: first byte.
+            end: the one behind the last.
+            buffer: working space; no more is copied at once.
+            account: called before each piece with its bytes; may wait, or raise StoppedError.
+
+        Raises:
+            FormatError: the source ends before.
+            OSError: reading or writing failed.
+        """
+        position = start
+        if not self.checksum:
+            position = self._kernel_move(start, end, len(buffer), account)
+        crc = 0
+        while position < end:
+            want = min(len(buffer), end - position)
+            account(want)
+            got = os.preadv(self.source.fd, [buffer[:want]], position)
+            if got == 0:
+                raise FormatError(f"bytes: expected {end}, got {position}", path=self.source.path)
+            piece = buffer[:got]
+            if self.checksum:
+                crc = crc32(piece, crc)
+            while piece:
+                done = os.pwrite(self._target, piece, position)
+                piece = piece[done:]
+                position += done
+        self._crcs[start] = crc, end - start
+
+    def _kernel_move(self, start: int, end: int, piece: int, account: Callable[[int], None]) -> int:
+        """Copy inside the kernel; returns where it ended: at the start if it does not take part."""
+        position = start
+        while position < end:
+            want = min(piece, end - position)
+            account(want)
+            try:
+                got = os.copy_file_range(self.source.fd, self._target, want, position, position)
+            except OSError:
+                if position > start:
+                    raise
+                return start
+            if got == 0:  # some kernels end a copy between file systems early, and say nothing
+                raise FormatError(f"bytes: expected {end}, got {position}", path=self.source.path)
+            position += got
+        return position
+
+    def start_writing(self, start: int, end: int) -> None:
+        """Let the kernel write a range to disk, without waiting; now and then wait for it."""
+        os.posix_fadvise(self._target, start, end - start, os.POSIX_FADV_DONTNEED)
+        if end % SYNC_BYTES == 0:
+            os.fdatasync(self._target)
+
+    def finish(self, *, durable: bool) -> None:
+        """Check what was copied, set its attributes, and close it.
+
+        Args:
+            durable: make the bytes durable, too.
+
+        Raises:
+            FormatError: size or CRC32 differ, or the source changed meanwhile.
+            OSError: writing failed.
+        """
+        source = self.source
+        _check(source.path, "bytes", self.attributes.size_bytes, self.size)
+        if self.checksum:
+            self.found = 0
+            for start in sorted(self._crcs):
+                self.found = combine(self.found, *self._crcs[start])
+        if _version(os.fstat(source.fd)) != _version(source.status):
+            raise FormatError("was changed while it was copied", path=source.path)
+        if self.crc not in (None, self.found):
+            raise CrcMismatchError(
+                f"CRC32: expected {self.crc}, got {self.found}", path=source.path
+            )
+        self.complaints = apply_attributes(self._target, self.attributes)
+        if durable:
+            os.fsync(self._target)
+        status = os.fstat(self._target)
+        _check(source.path, "bytes", self.size, status.st_size)
+        self.mtime_ns = status.st_mtime_ns
+        self.durable = durable
+        self._close()
+
+    def make_durable(self) -> None:
+        """Make a finished file durable after all, before it gets its name."""
+        fd = os.open(
+            self.temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.place.fd
+        )
         try:
-            got = os.copy_file_range(source_fd, target_fd, 1 << 30)
-        except OSError:
-            if total:
-                raise
-            return None
-        if got == 0:
-            return total
-        total += got
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self.durable = True
+
+    def settle(self) -> None:
+        """Give it its name."""
+        os.replace(self.temporary, self.name, src_dir_fd=self.place.fd, dst_dir_fd=self.place.fd)
+
+    def discard(self, error: Exception) -> None:
+        """Note why it failed, if that is not known yet, and leave nothing of it."""
+        self.error = self.error or error
+        was_created = self._target >= 0 or not self._is_open
+        self._close()
+        if was_created:
+            with contextlib.suppress(OSError):
+                os.unlink(self.temporary, dir_fd=self.place.fd)
+
+    def _close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        target, self._target = self._target, -1
+        try:
+            self.source.close()
+        finally:
+            if target >= 0:
+                os.close(target)
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _check(path: str, what: str, wanted: Optional[int], got: int) -> None:
+    if wanted is not None and got != wanted:
+        raise FormatError(f"{what}: expected {wanted}, got {got}", path=path)

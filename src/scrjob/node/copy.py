@@ -13,27 +13,43 @@ Source: docs/scavenge.md, "the copy on a node".
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-from typing import Callable, Iterable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple, Optional, Union
 
-from scrjob._fsio import check_private_dir
-from scrjob.errors import FormatError, ScrError, UnsafePathError
-from scrjob.formats import cindex, filemap, kvtree, paths
-from scrjob.formats.filemap import FileMeta, FileStat
-from scrjob.node._transfer import CrcMismatchError, copy_file
+from scrjob.errors import FormatError
+from scrjob.formats import filemap, kvtree, paths
+from scrjob.formats.filemap import FileMeta
+from scrjob.node._batch import Batch
+from scrjob.node._cached_files import (
+    NOTHING_CACHED,
+    UntrustedError,
+    is_copied,
+    locate,
+    open_trusted,
+)
+from scrjob.node._crew import Crew
+from scrjob.node._lock import BusyError, only_copy
+from scrjob.node._meter import Meter, Progress, cache_extent
+from scrjob.node._transfer import CrcMismatchError, Source, StoppedError, Transfer
 from scrjob.node.journal import Journal
-from scrjob.redundancy.paths import PrefixGuard, Relocation, make_dirs, relocate
+from scrjob.redundancy.paths import PrefixGuard, Relocation, check_name, make_dirs, relocate
+
+if TYPE_CHECKING:
+    from scrjob.node._transfer import Place
+    from scrjob.protocols import Clock
+
+__all__ = ["NOTHING_CACHED", "CopyOptions", "CopyResult", "copy_dataset", "error_line", "one_line"]
 
 PROG = "scr_copy"
-DEFAULT_BUFFER_BYTES = 32 << 20
-MAX_BUFFER_BYTES = 64 << 20  # larger ones only cost memory on the node
+DEFAULT_BUFFER_BYTES = (
+    1 << 20
+)  # per thread; what stays in the processor's cache from reading to writing
+MAX_BUFFER_BYTES = 8 << 20  # larger ones only cost memory on the node
 APP_DIR_MODE = 0o700  # SCR's choice for directories of application files
 SCR_DIR_MODE = 0o777
-
-_REDSET = re.compile(
-    r"reddesc(?:map)?\.er\.[0-9]+(?:\.[a-z]+\.grp_[0-9]+_of_[0-9]+\.mem_[0-9]+_of_[0-9]+)?\.redset"
-)
+WATCH_S = 1.0
+HANGING_S = 5.0  # how long a thread is waited for when the copy is given up
 
 
 class CopyResult(NamedTuple):
@@ -45,7 +61,8 @@ class CopyResult(NamedTuple):
         bytes: their sizes together.
         skipped: files of any kind that an earlier call had copied already.
         errors: one line for each thing that went wrong.
-        crcs: path relative to the prefix -> CRC32, of all files that were copied and checksummed.
+        crcs: path relative to the prefix -> CRC32, of all files that were copied and checksummed; empty
+            if a journal has them.
     """
 
     rc: int
@@ -56,18 +73,41 @@ class CopyResult(NamedTuple):
     crcs: dict[str, int]
 
 
+class CopyOptions(NamedTuple):
+    """How to copy.
+
+    Attributes:
+        buffer_bytes: memory for copying, for each of a few threads.
+        moves: relocations of recorded paths.
+        checksum: compute the CRC32 of each file.
+        resume: keep a journal in the prefix, and do not copy again what it proves to be there; end a copy
+            of the same dataset that is at work on this node.
+        created_us: when the dataset was created, microseconds since the epoch; a node that was away may
+            hold an older one under a number that was used again, which is not copied.
+        bytes_per_s: copy so much a second at most; None: no limit.
+        progress: keep ``scrjob.progress.<host>`` in the dataset's directory in the prefix.
+        is_alone: tells whether nobody waits for the answer any more; asked about once a second.
+    """
+
+    buffer_bytes: int = DEFAULT_BUFFER_BYTES
+    moves: Iterable[Relocation] = ()
+    checksum: bool = True
+    resume: bool = False
+    created_us: Optional[int] = None
+    bytes_per_s: Optional[int] = None
+    progress: bool = False
+    is_alone: Callable[[], bool] = lambda: False
+
+
 def copy_dataset(
     cntldir: str,
     dataset_id: int,
     prefix: str,
     *,
     host: str,
+    clock: Clock,
     emit: Callable[[str], None],
-    buffer_bytes: int = DEFAULT_BUFFER_BYTES,
-    moves: Iterable[Relocation] = (),
-    checksum: bool = True,
-    resume: bool = False,
-    created_us: Optional[int] = None,
+    options: CopyOptions = CopyOptions(),  # noqa: B008 - never changed
 ) -> CopyResult:
     """Copy a dataset's files, filemaps and redundancy files of this node to the prefix.
 
@@ -76,35 +116,16 @@ def copy_dataset(
         dataset_id: which dataset, > 0.
         prefix: absolute prefix directory.
         host: name of this node, for messages and for names of temporary files.
+        clock: for the limit, the progress and the waiting for a predecessor.
         emit: gets each line of the C tool's stdout.
-        buffer_bytes: memory for copying.
-        moves: relocations of recorded paths.
-        checksum: compute the CRC32 of each file.
-        resume: keep a journal in the prefix, and do not copy again what it proves to be there.
-        created_us: when the dataset was created, microseconds since the epoch; a node that was away may
-            hold an older one under a number that was used again, which is not copied.
+        options: how.
 
     Returns:
         What was done; a failure of one file does not keep the others from being copied.
     """
-    return _Copier(
-        dataset_id,
-        PrefixGuard(prefix, moves),
-        host,
-        emit,
-        min(buffer_bytes, MAX_BUFFER_BYTES),
-        checksum=checksum,
-        resume=resume,
-        created_us=created_us,
-    ).run(cntldir)
-
-
-NOTHING_CACHED = "Failed to find cache directory"
-"""What the C tool says on a node that holds no part of the dataset: a spare, most of the time."""
-
-
-class _UntrustedError(ScrError):
-    """A file in cache is not what its record says."""
+    return _Copier(dataset_id, PrefixGuard(prefix, options.moves), host, clock, emit, options).run(
+        cntldir
+    )
 
 
 class _Copier:
@@ -113,33 +134,68 @@ class _Copier:
         dataset_id: int,
         guard: PrefixGuard,
         host: str,
+        clock: Clock,
         emit: Callable[[str], None],
-        buffer_bytes: int,
-        *,
-        checksum: bool,
-        resume: bool,
-        created_us: Optional[int],
+        options: CopyOptions,
     ) -> None:
         self.dataset_id = dataset_id
         self.guard = guard
         self.host = host
+        self.clock = clock
         self.emit = emit
-        # Unlike that of any other process: a predecessor that lost its caller may still be at work. The
-        # build removes what killed ones leave.
-        self.temporary = f".scrjob-copy.{dataset_id}.{host}.{os.urandom(4).hex()}.tmp"
-        self.buffer = memoryview(bytearray(buffer_bytes))
-        self.checksum = checksum
-        self.created_us = created_us
+        self.options = options
+        # The names of temporary files are unlike those of any other process; the build removes what killed
+        # ones leave. A copy that holds the lock of its node replaces what its predecessors left.
+        self.temporary = f".scrjob-copy.{dataset_id}.{host}.{os.urandom(4).hex()}"
+        self.number = 0
         self.target = paths.dataset_dir(guard.prefix, dataset_id)
-        self.journal = Journal(self.target, host) if resume else None
+        self.journal = Journal(self.target, host) if options.resume else None
+        self.directories: dict[str, str] = {}
         self.files = self.bytes = self.skipped = 0
         self.errors: list[str] = []
         self.crcs: dict[str, int] = {}
+        self.pending: list[
+            Union[_Line, _File]
+        ] = []  # to be told, in order, when all of it is known
+        self.looked = float("-inf")
 
     def run(self, cntldir: str) -> CopyResult:
-        cache = self._cache_directory(cntldir)
-        if cache is None:
+        options = self.options
+        cache = locate(cntldir, self.dataset_id, options.moves, options.created_us)
+        if cache.damage:
+            self._error(cache.damage)
+        if cache.path is None:
+            self._not_here(cache.problem)
             return self._result()
+        with contextlib.ExitStack() as stack:
+            try:
+                self._lock(cntldir, stack)
+                self._copy_from(cache.path)
+            except (BusyError, StoppedError) as error:
+                self.pending = [item for item in self.pending if isinstance(item, _Line)]
+                self._error(str(error))
+        self._tell()
+        result = self._result()
+        self.emit(f"{PROG}: {self.host}: Return code: {result.rc}")
+        return result
+
+    def _not_here(self, problem: str) -> None:
+        if problem.startswith(NOTHING_CACHED):
+            self._say(problem)
+        else:
+            self._error(problem)
+        self._tell()
+
+    def _lock(self, cntldir: str, stack: contextlib.ExitStack) -> None:
+        """Be the only copy of this dataset on this node, if there may be others."""
+        if not self.options.resume:
+            return
+        name = f"scrjob.copy.{self.dataset_id}.{self.host}.lock"
+        with contextlib.suppress(OSError):  # nowhere to lock: the names keep two copies apart
+            stack.enter_context(only_copy(cntldir, name, self.clock))
+            self.temporary = f".scrjob-copy.{self.dataset_id}.{self.host}"
+
+    def _copy_from(self, cache: str) -> None:
         hidden = os.path.join(cache, ".scr")
         try:
             names = sorted(os.listdir(hidden))
@@ -147,15 +203,45 @@ class _Copier:
             self._say(
                 f"Failed to open directory {hidden} in dataset id {self.dataset_id}", str(error)
             )
-            names = []
-        if names and self._make_target():
+            return
+        if not names or not self._make_target():
+            return
+        self.meter = Meter(
+            self.clock,
+            bytes_per_s=self.options.bytes_per_s,
+            report=self._progress(cache) if self.options.progress else None,
+        )
+        piece = self.meter.piece(min(self.options.buffer_bytes, MAX_BUFFER_BYTES))
+        crew = Crew(self.meter, piece, self._watch)
+        self.batch = Batch(crew, self.guard, self.journal)
+        try:
             for name in names:
                 self._entry(hidden, name)
+            self._commit()
+        finally:
+            self.meter.stop()
+            if crew.close(HANGING_S):
+                self.batch.abandon(StoppedError("the copy was given up"))
+            self.meter.close()
             if self.journal is not None:
                 self.journal.close()
-        result = self._result()
-        self.emit(f"{PROG}: {self.host}: Return code: {result.rc}")
-        return result
+
+    def _progress(self, cache: str) -> Progress:
+        size, files = cache_extent(cache)
+        temporary = f"{self.temporary}.progress.tmp"
+        return Progress(self.target, self.host, temporary, total_bytes=size, total_files=files)
+
+    def _watch(self) -> None:
+        """Stop when nobody waits for the answer: who starts the copy anew does not want two of them."""
+        now = self.clock.monotonic()
+        if now - self.looked >= WATCH_S:
+            self.looked = now
+            if self.options.is_alone():
+                self.meter.stop()
+
+    def _commit(self) -> None:
+        self.batch.commit()
+        self._tell()
 
     def _result(self) -> CopyResult:
         return CopyResult(
@@ -167,27 +253,6 @@ class _Copier:
             self.crcs,
         )
 
-    def _cache_directory(self, cntldir: str) -> Optional[str]:
-        """Return where the cache index says that the dataset is; None, and an error, if it does not."""
-        tree = kvtree.KVTree()
-        try:
-            # In a shared place somebody else could have made it, to have files of his taken for ours.
-            check_private_dir(cntldir, uid=os.geteuid())
-            tree = kvtree.read(os.path.join(cntldir, paths.CINDEX_NAME))
-        except FileNotFoundError:
-            pass  # nothing was ever cached here
-        except (UnsafePathError, FormatError, OSError) as error:
-            self._error(f"Failed to read cache index: {error}")
-        entry = cindex.datasets(tree).get(self.dataset_id)
-        if entry is None or entry.path is None:
-            self._say(f"{NOTHING_CACHED} for dataset id {self.dataset_id}")
-            return None
-        held = None if entry.details is None else entry.details.created_us
-        if None not in (held, self.created_us) and held != self.created_us:
-            self._error(f"Another dataset of id {self.dataset_id} is cached here: it is not copied")
-            return None
-        return relocate(entry.path, self.guard.moves)
-
     def _make_target(self) -> bool:
         try:
             self.guard.check_real(os.path.join(self.target, "."))
@@ -198,18 +263,22 @@ class _Copier:
         return True
 
     def _entry(self, hidden: str, name: str) -> None:
-        source = os.path.join(hidden, name)
+        path = os.path.join(hidden, name)
         rank = filemap.rank_of(name)
         if rank is not None:
-            if not self._filemap(source, rank):
+            if not self._filemap(path, rank):
                 return
             name = filemap.file_name(rank)
-        elif _REDSET.fullmatch(name) is None:
+        elif not is_copied(name):
             return
+        what = f"Failed to copy {path}"
         try:
-            self._transfer(source, os.path.join(self.target, name), FileStat())
-        except (ScrError, OSError) as error:
-            self._error(f"Failed to copy {source}: {error}")
+            place = self._place(self.target, SCR_DIR_MODE)
+            source = Source.open(path)
+        except (FormatError, OSError) as error:
+            self._error(f"{what}: {error}")
+            return
+        self._add(source, place, name, what, FileMeta())
 
     def _filemap(self, path: str, rank: int) -> bool:
         """Copy the files of one rank; tells whether its filemap is worth copying."""
@@ -219,96 +288,102 @@ class _Copier:
             self._error(f"Failed to read filemap: {error}")
             return False
         for recorded, meta in files.items():
+            source = relocate(recorded, self.guard.moves)
             try:
-                trusted = self._trusted(recorded, meta)
-            except _UntrustedError as problem:
+                found, trusted = open_trusted(recorded, source, meta)
+            except UntrustedError as problem:
                 self._error(str(problem))
                 self._error(
                     f"File is unreadable or incomplete: CheckpointID {self.dataset_id}, "
                     f"Rank {rank}, File: {recorded}"
                 )
                 continue
-            if not self._application_file(recorded, trusted):
-                self.emit(f"{PROG}: {self.host}: Return code: 1")
+            if not self._application_file(recorded, source, found, trusted):
+                self.pending.append(_Line(f"{PROG}: {self.host}: Return code: 1", ""))
                 return False
         return True
 
-    def _trusted(self, recorded: str, meta: Optional[FileMeta]) -> FileMeta:
-        """Return the record of a file that is complete in cache.
-
-        Raises:
-            _UntrustedError: it is not, or there is no record.
-        """
-        path = relocate(recorded, self.guard.moves)
-        if not os.access(path, os.R_OK):
-            raise _UntrustedError(f"Do not have read access to file: {recorded}")
-        if meta is None:
-            raise _UntrustedError(f"Failed to read meta data for file: {recorded}")
-        if not meta.complete:
-            raise _UntrustedError(f"File is marked as incomplete: {recorded}")
-        actual = os.stat(path).st_size
-        if meta.stat.size_bytes != actual:
-            raise _UntrustedError(f"Filesize is incorrect, currently {actual} for {recorded}")
-        return meta
-
-    def _application_file(self, recorded: str, meta: FileMeta) -> bool:
+    def _application_file(
+        self, recorded: str, path: str, found: Union[Source, Exception], meta: FileMeta
+    ) -> bool:
         """Copy one file; False if its place in the prefix cannot be had."""
-        if meta.directory is None:
-            self._error(f"Failed to read directory from meta data for file: {recorded}")
-            return False
-        source = relocate(recorded, self.guard.moves)
+        place = None
         try:
-            target = self.guard.destination(meta.directory, os.path.basename(recorded))
-            if source == target:  # bypass: the application wrote it there
+            if meta.directory is None:
+                self._error(f"Failed to read directory from meta data for file: {recorded}")
+                return False
+            name = os.path.basename(recorded)
+            check_name(name)
+            directory = self._directory(meta.directory)
+            target = os.path.join(directory, name)
+            if path == target:  # bypass: the application wrote it there
                 self._count(meta)
                 return True
-            self.guard.check_real(target)
-            make_dirs(os.path.dirname(target), APP_DIR_MODE)
+            place = self._place(directory, APP_DIR_MODE)
         except (FormatError, OSError) as error:
             self._error(f"Failed to create path for file {recorded}: {error}")
             return False
-        try:
-            self._transfer(source, target, meta.stat, crc=meta.crc)
-        except CrcMismatchError:
-            self._error(f"CRC32 mismatch detected when flushing file {source} to {target}")
-        except (ScrError, OSError) as error:
-            self._error(f"Failed to copy file {source} to {target}: {error}")
+        finally:
+            if place is None and isinstance(found, Source):
+                found.close()
+        what = f"Failed to copy file {path} to {target}"
+        if isinstance(found, Source):
+            self._add(found, place, name, what, meta, is_counted=True)
         else:
-            self._count(meta)
+            self._error(f"{what}: {found}")
         return True
 
-    def _transfer(
+    def _directory(self, recorded: str) -> str:
+        """Return where a recorded directory is in the prefix."""
+        found = self.directories.get(recorded)
+        if found is None:
+            found = self.directories[recorded] = self.guard.directory(recorded)
+        return found
+
+    def _place(self, directory: str, mode: int) -> Place:
+        if self.batch.is_full:
+            self._commit()
+        return self.batch.place(directory, mode)
+
+    def _add(
         self,
-        source: str,
-        target: str,
-        attributes: FileStat,
+        source: Source,
+        place: Place,
+        name: str,
+        what: str,
+        meta: FileMeta,
         *,
-        crc: Optional[int] = None,
+        is_counted: bool = False,
     ) -> None:
-        relative = self.guard.relative(target)
-        status = os.stat(source)
+        """Have a file copied, if it is not there already; ``what`` begins the message when that fails."""
+        self.number += 1
         if self.journal is not None:
-            known = self.journal.find(relative, target, status)
-            if known is not None and crc in (None, known):
-                self.crcs[relative] = known
+            target = os.path.join(place.path, name)
+            known = self.journal.find(place.relative(name), target, source.status)
+            if known is not None and self._is_proof(known.crc, meta.crc):
+                source.close()
                 self.skipped += 1
+                self.meter.count_file(known.size)
+                if is_counted:
+                    self._count(meta)
                 return
-        temporary = os.path.join(os.path.dirname(target), self.temporary)
-        copied = copy_file(
+        transfer = Transfer(
             source,
-            target,
-            temporary,
-            buffer=self.buffer,
-            attributes=attributes,
-            crc=crc,
-            checksum=self.checksum,
+            place,
+            name,
+            f"{self.temporary}.{self.number}.tmp",
+            attributes=meta.stat,
+            crc=meta.crc,
+            checksum=self.options.checksum,
         )
-        for complaint in copied.complaints:
-            self._error(f"Failed to set attributes of {target}: {complaint}")
-        if copied.crc is not None:
-            self.crcs[relative] = copied.crc
-            if self.journal is not None:
-                self.journal.add(relative, copied.size, copied.mtime_ns, status, copied.crc)
+        self.pending.append(_File(transfer, what, meta if is_counted else None))
+        self.batch.add(transfer)
+
+    def _is_proof(self, known: Optional[int], recorded: Optional[int]) -> bool:
+        """Tell whether a copy with this checksum need not be made again."""
+        if known is None:
+            return recorded is None and not self.options.checksum
+        return recorded in (None, known)
 
     def _count(self, meta: FileMeta) -> None:
         self.files += 1
@@ -316,12 +391,57 @@ class _Copier:
 
     def _say(self, text: str, detail: str = "") -> None:
         """Report a failure in the words that the C tool has for it."""
-        self.errors.append(f"{text}: {detail}" if detail else text)
-        self.emit(f"{PROG}: {self.host}: {one_line(text)}")
+        line = f"{PROG}: {self.host}: {one_line(text)}"
+        self.pending.append(_Line(line, f"{text}: {detail}" if detail else text))
 
     def _error(self, text: str) -> None:
-        self.errors.append(text)
-        self.emit(error_line(self.host, f"{PROG}: {text}"))
+        self.pending.append(self._error_line(text))
+
+    def _error_line(self, text: str) -> _Line:
+        return _Line(error_line(self.host, f"{PROG}: {text}"), text)
+
+    def _tell(self) -> None:
+        """Say what became of all that was done so far."""
+        pending, self.pending = self.pending, []
+        for item in pending:
+            for line, error in self._lines_of(item) if isinstance(item, _File) else [item]:
+                self.emit(line)
+                if error:
+                    self.errors.append(error)
+
+    def _lines_of(self, file: _File) -> Iterator[_Line]:
+        """Take account of a file that is done with; yields what is to be said of it."""
+        transfer = file.transfer
+        target = os.path.join(transfer.place.path, transfer.name)
+        for complaint in transfer.complaints:
+            yield self._error_line(f"Failed to set attributes of {target}: {complaint}")
+        if isinstance(transfer.error, CrcMismatchError):
+            source = transfer.source.path
+            yield self._error_line(
+                f"CRC32 mismatch detected when flushing file {source} to {target}"
+            )
+        elif transfer.error is not None:
+            yield self._error_line(f"{file.what}: {transfer.error}")
+        else:
+            if file.counted is not None:
+                self._count(file.counted)
+            if transfer.found is not None and not (self.journal and self.journal.is_whole):
+                self.crcs[transfer.place.relative(transfer.name)] = transfer.found
+
+
+class _Line(NamedTuple):
+    """A line of stdout, and the error that it tells of, "" for none."""
+
+    line: str
+    error: str
+
+
+class _File(NamedTuple):
+    """A file on its way, how a message about its failure begins, its record if it is counted."""
+
+    transfer: Transfer
+    what: str
+    counted: Optional[FileMeta]
 
 
 def error_line(host: str, text: str) -> str:

@@ -4,25 +4,46 @@
 ::
 
     scr_copy -c|--cntldir DIR -i|--id ID -d|--prefix DIR [-b|--buf BYTES] [-r|--crc]
-             [--relocate OLD=NEW] [--nocrc] [--resume] [--only-created MICROSECONDS] [--json]
+             [--relocate OLD=NEW] [--nocrc] [--resume] [--only-created MICROSECONDS]
+             [--bw BYTES] [--progress] [--json] [--identify]
 
 ``--relocate`` (may be repeated): recorded paths below OLD are really below NEW, for a prefix or a
 cache that was moved or is mounted elsewhere. ``--nocrc``: no checksums, the kernel may copy by
-itself. ``--resume``: keep a journal, copy nothing twice. ``--only-created``: only a dataset that was created
-at this moment (since the epoch), no other of its number. ``--json``: one more last line on stdout, an
-object with node, dataset, rc, files, bytes, skipped, errors and the CRC32 of each file.
+itself. ``--resume``: keep a journal, copy nothing twice, and end a copy of the same dataset that a dead
+supervisor left at work on this node. ``--only-created``: only a dataset that was created
+at this moment (since the epoch), no other of its number. ``--bw``: so many bytes a second at most.
+``--progress``: keep ``scrjob.progress.<host>`` in the dataset's directory in the prefix while copying: a JSON
+object with total_bytes, done_bytes, total_files, done_files, updated (Unix seconds).
+
+``--json``: one more last line on stdout, an object with node, dataset, rc, files, bytes, skipped, errors and
+crc, the CRC32 of each file by its path; crc is empty with ``--resume``, for the journal has it (not so what
+could not be written there).
+
+``--identify``: copy nothing; the only line on stdout is an object with node, dataset, token, bytes and
+files. Nodes with the same token share this cache, so the dataset needs to be copied by one of them only;
+bytes and files are what a copy would read. On a node that holds nothing: what the copy says, exit code 1.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import select
 import sys
 from typing import Optional, Sequence
 
+from scrjob._clock import SystemClock
 from scrjob._getopt import Option, getopt_long
 from scrjob.errors import UsageError
-from scrjob.node.copy import DEFAULT_BUFFER_BYTES, PROG, CopyResult, copy_dataset, error_line
+from scrjob.node.copy import (
+    DEFAULT_BUFFER_BYTES,
+    PROG,
+    CopyOptions,
+    CopyResult,
+    copy_dataset,
+    error_line,
+    one_line,
+)
 from scrjob.redundancy.paths import parse_relocation
 
 OPTIONS = (
@@ -32,14 +53,18 @@ OPTIONS = (
     Option("buf", "b", takes=True),
     Option("crc", "r"),
     Option("help", "h"),
-    Option("relocate", takes=True),
-    Option("nocrc"),
-    Option("resume"),
-    Option("only-created", takes=True),
-    Option("json"),
+    Option("relocate", takes=True, whole=True),
+    Option("nocrc", whole=True),
+    Option("resume", whole=True),
+    Option("only-created", takes=True, whole=True),
+    Option("bw", takes=True, whole=True),
+    Option("progress", whole=True),
+    Option("json", whole=True),
+    Option("identify", whole=True),
 )
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kmgtpe]?)b?\s*", re.IGNORECASE)
 _POWERS = " kmgtpe"
+_STDOUT = 1
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -69,6 +94,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     buffer_bytes = parse_size(given["buf"]) if "buf" in given else DEFAULT_BUFFER_BYTES
     if not buffer_bytes:
         problems.append(f"Invalid value for buffer size '--buf {given['buf']}'")
+    bytes_per_s = parse_size(given["bw"]) if "bw" in given else None
+    if "bw" in given and not bytes_per_s:
+        problems.append(f"Invalid value for bandwidth '--bw {given['bw']}'")
     try:
         relocations = [parse_relocation(text) for text in moves]
     except UsageError as error:
@@ -80,22 +108,30 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             _emit(error_line(host, f"{PROG}: {problem}"))
         _emit(f"{PROG}: {host}: Return code: 1")
         return 1
-    result = copy_dataset(
-        given["cntldir"],
-        dataset_id,
-        os.path.abspath(given["prefix"]),
-        host=host,
-        emit=_emit,
+    options = CopyOptions(
         buffer_bytes=buffer_bytes or DEFAULT_BUFFER_BYTES,
         moves=relocations,
         checksum="nocrc" not in given,
         resume="resume" in given,
         created_us=_number(given["only-created"]) if "only-created" in given else None,
+        bytes_per_s=bytes_per_s,
+        progress="progress" in given,
+        is_alone=_nobody_listens,
+    )
+    if "identify" in given:
+        return _identify(host, given["cntldir"], dataset_id, options)
+    result = copy_dataset(
+        given["cntldir"],
+        dataset_id,
+        os.path.abspath(given["prefix"]),
+        host=host,
+        clock=SystemClock(),
+        emit=_emit,
+        options=options,
     )
     if "json" in given:
         _emit(_json_line(host, dataset_id, result))
-    sys.stdout.flush()
-    return result.rc
+    return _end(result.rc)
 
 
 def parse_size(text: str) -> Optional[int]:
@@ -109,6 +145,27 @@ def parse_size(text: str) -> Optional[int]:
 def _number(text: str) -> int:
     match = re.match(r"\s*[+-]?[0-9]{1,18}", text)
     return int(match[0]) if match else 0
+
+
+def _identify(host: str, cntldir: str, dataset_id: int, options: CopyOptions) -> int:
+    import json  # noqa: PLC0415 - only for this option
+
+    from scrjob.node._cached_files import locate  # noqa: PLC0415 - same
+    from scrjob.node.identify import identify  # noqa: PLC0415 - same
+
+    cache = locate(cntldir, dataset_id, options.moves, options.created_us)
+    problem = cache.damage or cache.problem
+    if cache.path is not None:
+        try:
+            found = identify(cache.path)
+        except OSError as error:
+            problem = f"Failed to read cache: {error}"
+        else:
+            answer = {"node": host, "dataset": dataset_id, **found._asdict()}
+            _emit(json.dumps(answer, separators=(",", ":")))
+            return _end(0)
+    _emit(f"{PROG}: {host}: {one_line(problem)}")
+    return _end(1)
 
 
 def _json_line(host: str, dataset_id: int, result: CopyResult) -> str:
@@ -131,6 +188,24 @@ def _json_line(host: str, dataset_id: int, result: CopyResult) -> str:
 
 def _emit(line: str) -> None:
     sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def _nobody_listens() -> bool:
+    """Tell whether the other end of stdout is closed: who has started us is gone."""
+    poll = select.poll()
+    poll.register(_STDOUT, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _end(rc: int) -> int:
+    """Send what was said; returns the exit code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody to tell; without this the interpreter would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDOUT)
+        return 1
+    return rc
 
 
 if __name__ == "__main__":

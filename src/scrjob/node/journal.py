@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a node has copied already, so that a scavenge that was killed need not start over.
 
-One JSON object a line in ``scrjob.copy.<host>.jsonl`` in the dataset's directory, appended after a
-file got its name: ``path`` (relative to the prefix), ``size``, ``mtime_ns`` of the copy,
-``source_mtime_ns``, ``crc``. A line counts while size and both times are still what it says; a last
-line that was cut off is ignored.
+One JSON object a line in ``scrjob.copy.<host>.jsonl`` in the dataset's directory, appended when the file is
+durable under its name: ``path`` (relative to the prefix), ``size``, ``mtime_ns`` of the copy,
+``source_mtime_ns``, ``crc`` (null if it was not computed). A line counts while size and both times are
+still what it says; a last line that was cut off is ignored.
 
 Source: docs/scavenge.md, "journals".
 """
@@ -14,93 +14,118 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Optional
+from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 _PREFIX = "scrjob.copy."
 _SUFFIX = ".jsonl"
-_FIELDS = ("size", "mtime_ns", "source_mtime_ns", "crc")
+_FIELDS = ("size", "mtime_ns", "source_mtime_ns")
+
+_Known = Tuple[
+    int, int, int, Optional[int]
+]  # the fields; a journal may have a hundred thousand lines
+
+
+class Record(NamedTuple):
+    """A finished copy: path relative to the prefix, bytes, times in ns, CRC32 (None: not computed)."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    source_mtime_ns: int
+    crc: Optional[int]
 
 
 class Journal:
-    """The journal of one node for one dataset. Nothing is read or created before it is needed."""
+    """The journal of one node for one dataset. Nothing is read or created before it is needed.
+
+    Attributes:
+        is_whole: all that was added is in the file.
+    """
 
     def __init__(self, directory: str, host: str) -> None:
         self._path = os.path.join(directory, f"{_PREFIX}{host}{_SUFFIX}")
-        self._known: Optional[dict[str, dict[str, int]]] = None
+        self._known: Optional[dict[str, _Known]] = None
         self._fd = -1
+        self.is_whole = True
 
-    def find(self, relative: str, target: str, source: os.stat_result) -> Optional[int]:
-        """Return the CRC32 of an earlier copy if it still stands and the source is the same, else None."""
-        record = self._records().get(relative)
-        if record is None:
+    def find(self, relative: str, target: str, source: os.stat_result) -> Optional[Record]:
+        """Return what is noted of an earlier copy; None if it does not stand, or the source is another."""
+        if self._known is None:
+            self._known = dict(_read(self._path))
+        known = self._known.get(relative)
+        if known is None:
             return None
+        record = Record(relative, *known)
+        if (record.size, record.source_mtime_ns) != (source.st_size, source.st_mtime_ns):
+            return None
+        return record if _stands(target, record.size, record.mtime_ns) else None
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Note finished copies."""
+        if not records:
+            return
+        # The leading newline ends a line that a killed predecessor may have left unfinished.
+        data = memoryview(("\n" + "".join(map(_line, records))).encode("ascii"))
         try:
-            status = os.lstat(target)
-        except OSError:
-            return None
-        there = (status.st_size, status.st_mtime_ns, source.st_mtime_ns)
-        recorded = (record["size"], record["mtime_ns"], record["source_mtime_ns"])
-        return record["crc"] if there == recorded and source.st_size == record["size"] else None
-
-    def add(
-        self, relative: str, size: int, mtime_ns: int, source: os.stat_result, crc: int
-    ) -> None:
-        """Note a finished copy."""
-        record = {
-            "path": relative,
-            "size": size,
-            "mtime_ns": mtime_ns,
-            "source_mtime_ns": source.st_mtime_ns,
-            "crc": crc,
-        }
-        line = json.dumps(record).encode("ascii")
-        # A journal that cannot be written only costs another copy after a KILL.
-        with contextlib.suppress(OSError):
             if self._fd < 0:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags, 0o666)
-            # The leading newline ends a line that a killed predecessor may have left unfinished.
-            os.write(self._fd, b"\n" + line + b"\n")
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:  # only costs another copy after a KILL
+            self.is_whole = False
 
     def close(self) -> None:
         """Make what was noted durable."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
+            try:
                 os.fsync(self._fd)
+            except OSError:
+                self.is_whole = False
             os.close(self._fd)
             self._fd = -1
 
-    def _records(self) -> dict[str, dict[str, int]]:
-        if self._known is None:
-            self._known = _read(self._path)
-        return self._known
-
 
 def known_crcs(directory: str, prefix: str) -> dict[str, int]:
-    """Return path -> CRC32 of all copies that the journals of any node prove to be there still."""
+    """Return path -> CRC32 of all copies that any node has noted: what these files must still have.
+
+    Also of those that do not stand any more: nobody writes to the files of a dataset but to bring the same
+    bytes back, so another checksum is damage.
+    """
     found = {}
     for name in sorted(os.listdir(directory)):
         if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
-            for relative, record in _read(os.path.join(directory, name)).items():
-                path = os.path.join(prefix, relative)
-                try:
-                    status = os.lstat(path)
-                except OSError:
-                    continue
-                if (status.st_size, status.st_mtime_ns) == (record["size"], record["mtime_ns"]):
-                    found[path] = record["crc"]
+            for relative, (_, _, _, crc) in dict(_read(os.path.join(directory, name))).items():
+                if crc is not None:
+                    found[os.path.join(prefix, relative)] = crc
     return found
 
 
-def _read(path: str) -> dict[str, dict[str, int]]:
-    known: dict[str, dict[str, int]] = {}
+def _stands(path: str, size: int, mtime_ns: int) -> bool:
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
+
+
+def _line(record: Record) -> str:
+    # By hand: it is a fifth of what copying a small file costs.
+    crc = "null" if record.crc is None else record.crc
+    return (
+        f'{{"path": {json.dumps(record.path)}, "size": {record.size}, "mtime_ns": {record.mtime_ns}, '
+        f'"source_mtime_ns": {record.source_mtime_ns}, "crc": {crc}}}\n'
+    )
+
+
+def _read(path: str) -> Iterator[tuple[str, _Known]]:
     # No journal, or one that cannot be read, proves nothing: all is copied.
     with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
         for line in file:
             record = _parse(line)
             if record is not None:
-                known[record["path"]] = {name: record[name] for name in _FIELDS}
-    return known
+                size, mtime_ns, source_mtime_ns = (record[name] for name in _FIELDS)
+                yield record["path"], (size, mtime_ns, source_mtime_ns, record["crc"])
 
 
 def _parse(line: str) -> Optional[dict[str, Any]]:
@@ -112,6 +137,7 @@ def _parse(line: str) -> Optional[dict[str, Any]]:
         isinstance(record, dict)
         and isinstance(record.get("path"), str)
         and all(type(record.get(name)) is int for name in _FIELDS)
+        and type(record.get("crc", "")) in (int, type(None))
     ):
         return record
     return None

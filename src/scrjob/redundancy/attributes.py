@@ -21,14 +21,16 @@ def apply_attributes(fd: int, recorded: FileStat) -> tuple[str, ...]:
     times again.
     """
     complaints = []
-    if recorded.uid is not None and recorded.gid is not None:
-        status = os.fstat(fd)
-        if (status.st_uid, status.st_gid) != (recorded.uid, recorded.gid):
-            try:
-                os.fchown(fd, recorded.uid, recorded.gid)
-            except (OSError, OverflowError) as error:
-                complaints.append(f"chown to {recorded.uid}:{recorded.gid}: {error}")
-    if recorded.mode is not None:  # after chown, which may clear bits
+    status = os.fstat(fd)
+    mode = stat.S_IMODE(status.st_mode)
+    uid, gid = recorded.uid, recorded.gid
+    if uid is not None and gid is not None and (uid, gid) != (status.st_uid, status.st_gid):
+        mode = -1  # changing the owner may clear bits
+        try:
+            os.fchown(fd, uid, gid)
+        except (OSError, OverflowError) as error:
+            complaints.append(f"chown to {uid}:{gid}: {error}")
+    if recorded.mode is not None and mode != stat.S_IMODE(recorded.mode):
         try:
             os.fchmod(fd, stat.S_IMODE(recorded.mode))
         except (OSError, OverflowError) as error:

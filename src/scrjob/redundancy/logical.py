@@ -14,7 +14,7 @@ import stat
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from itertools import accumulate
-from typing import Iterator, NamedTuple, Sequence, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from scrjob._crc import crc32
 from scrjob.errors import FormatError
@@ -176,10 +176,10 @@ def write_exactly(fd: int, offset: int, view: memoryview) -> None:
         done += os.pwrite(fd, view[done:], offset + done)
 
 
-def create_new(path: str, mode: int = 0o600) -> int:
+def create_new(path: str, mode: int = 0o600, *, dir_fd: Optional[int] = None) -> int:
     """Return a descriptor of a new, empty file for writing; what had this name is removed first."""
     try:
-        return os.open(path, WRITE_FLAGS, mode)
+        return os.open(path, WRITE_FLAGS, mode, dir_fd=dir_fd)
     except FileExistsError:
-        os.unlink(path)  # left by a process that was killed
-        return os.open(path, WRITE_FLAGS, mode)
+        os.unlink(path, dir_fd=dir_fd)  # left by a process that was killed
+        return os.open(path, WRITE_FLAGS, mode, dir_fd=dir_fd)

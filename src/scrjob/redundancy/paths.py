@@ -48,6 +48,16 @@ def is_below(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
+def check_name(name: str) -> None:
+    """Refuse what is no name of a file in a directory.
+
+    Raises:
+        FormatError: it is not.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise FormatError(f"{name!r} is no file name")
+
+
 class PrefixGuard:
     """Decides whether a destination is inside the prefix directory.
 
@@ -66,22 +76,28 @@ class PrefixGuard:
         """Return the path of file ``name`` in a recorded ``directory``, relocated.
 
         Raises:
-            FormatError: the name is none, or the directory is not absolute, has ``..``, or is not
-                inside the prefix.
+            FormatError: the name is none, or the directory is not one of the prefix.
         """
-        if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise FormatError(f"{name!r} is no file name")
-        where = relocate(directory, self.moves)
+        check_name(name)
+        return os.path.join(self.directory(directory), name)
+
+    def directory(self, recorded: str) -> str:
+        """Return the place of a recorded directory in the prefix, relocated.
+
+        Raises:
+            FormatError: it is not absolute, has ``..``, or is not inside the prefix.
+        """
+        where = relocate(recorded, self.moves)
         if not where.startswith("/") or ".." in where.split("/") or "\0" in where:
             raise FormatError(f"{where!r} is no absolute path without '..'")
         where = os.path.normpath(where)
         if where.startswith("//"):
             where = where[1:]
         if is_below(where, self.prefix):
-            return os.path.join(where, name)
+            return where
         real = os.path.realpath(where)
         if is_below(real, self._real):  # the job knew the prefix by another name
-            return os.path.join(self.prefix, os.path.relpath(real, self._real), name)
+            return os.path.normpath(os.path.join(self.prefix, os.path.relpath(real, self._real)))
         raise FormatError(
             f"{where!r} is outside of the prefix directory {self.prefix!r}; "
             "if the prefix was moved, use --relocate OLD=NEW"

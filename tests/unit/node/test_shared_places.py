@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scrjob._clock import SystemClock
 from scrjob.formats import cindex, kvtree
 from scrjob.formats.dataset import Descriptor, build
 from scrjob.node import cached, copy
@@ -53,7 +54,9 @@ def test_it_is_not_copied(cntl: Path, tmp_path: Path, how: str) -> None:
     said: list[str] = []
     prefix = tmp_path / "prefix"
     prefix.mkdir()
-    result = copy.copy_dataset(str(spoil(cntl, how)), 1, str(prefix), host="n1", emit=said.append)
+    result = copy.copy_dataset(
+        str(spoil(cntl, how)), 1, str(prefix), host="n1", clock=SystemClock(), emit=said.append
+    )
     assert result.rc == 1
     assert any("Failed to read cache index" in line for line in result.errors)
 
