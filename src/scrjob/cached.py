@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import TYPE_CHECKING, Optional, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence
 
 from scrjob.errors import FormatError, NotSupportedError
 from scrjob.formats import dataset, flush, kvtree
@@ -21,45 +21,100 @@ logger = logging.getLogger(__name__)
 ASK_S = 20.0
 
 
+class Held(NamedTuple):
+    """What nodes have in cache.
+
+    Attributes:
+        datasets: id -> descriptor of the complete datasets that any node has.
+        places: id -> node -> directory of the dataset on it.
+        tokens: id -> node -> what is the same for nodes that see the same directory.
+    """
+
+    datasets: dict[int, kvtree.KVTree]
+    places: dict[int, dict[str, str]]
+    tokens: dict[int, dict[str, str]]
+
+    def copiers(self, dataset_id: int, nodes: Sequence[str]) -> list[list[str]]:
+        """Return the nodes in groups, in their order: those of a group see the same cache directory.
+
+        A node of which nothing is known is a group of its own.
+        """
+        tokens = self.tokens.get(dataset_id, {})
+        groups: dict[str, list[str]] = {}
+        for node in nodes:
+            # A token is hexadecimal digits: it is never taken for a node that is alone.
+            groups.setdefault(tokens.get(node) or f"node {node}", []).append(node)
+        return list(groups.values())
+
+
+def ask_what_is_held(
+    jobenv: JobEnvironment, *cntldirs: str, nodes: Sequence[str], level: int = logging.WARNING
+) -> Held:
+    """Return what ``nodes`` have in cache; nothing of those that do not answer.
+
+    Without remote execution nothing is known of any.
+
+    Args:
+        jobenv: the job.
+        cntldirs: control directories on the nodes.
+        nodes: whom to ask.
+        level: of what is logged of a node that does not answer, or with nonsense.
+    """
+    argv = node_command("cached", *cntldirs)
+    held = Held({}, {}, {})
+    try:
+        result = jobenv.rexec.bounded(ASK_S).rexec(argv, list(nodes), jobenv)
+    except NotSupportedError as error:
+        logger.debug("cached datasets cannot be asked for: %s", error)
+        return held
+    for node in nodes:
+        if result.rc(node) is None:
+            why = result.failure(node)
+            logger.log(level, "node %s does not say what it has in cache: %s", node, why)
+            continue
+        if result.stderr(node):
+            logger.log(level, "node %s: %s", node, result.stderr(node).strip())
+        try:
+            for row in json.loads(result.stdout(node) or "[]"):
+                _take(held, node, row)
+        except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
+            what = "its list of cached datasets makes no sense"
+            logger.log(level, "node %s: %s: %s", node, what, error)
+    return held
+
+
+def _take(held: Held, node: str, row: dict[str, Any]) -> None:
+    dataset_id = int(row["id"])
+    tree = kvtree.decode(bytes.fromhex(row["descriptor"]), f"answer of {node}")
+    if not dataset.parse(tree).complete:
+        return
+    held.datasets.setdefault(dataset_id, tree)
+    # Another one of this number, on a node that was away, shares nothing with those of the others.
+    if row.get("path"):
+        held.places.setdefault(dataset_id, {})[node] = str(row["path"])
+    if row.get("token"):
+        held.tokens.setdefault(dataset_id, {})[node] = str(row["token"])
+
+
 def cached_datasets(jobenv: JobEnvironment, nodes: Sequence[str]) -> dict[int, kvtree.KVTree]:
     """Return the descriptors of the complete datasets that any of ``nodes`` has in cache, by id.
 
     A node that does not answer adds nothing. Without remote execution the answer is {}.
     """
-    argv = node_command("cached", *jobenv.dir_control())
-    try:
-        result = jobenv.rexec.bounded(ASK_S).rexec(argv, list(nodes), jobenv)
-    except NotSupportedError as error:
-        logger.debug("cached datasets cannot be asked for: %s", error)
-        return {}
-    found: dict[int, kvtree.KVTree] = {}
-    for node in nodes:
-        if result.rc(node) is None:
-            logger.warning(
-                "node %s does not say what it has in cache: %s", node, result.failure(node)
-            )
-            continue
-        if result.stderr(node):
-            logger.warning("node %s: %s", node, result.stderr(node).strip())
-        try:
-            for row in json.loads(result.stdout(node) or "[]"):
-                tree = kvtree.decode(bytes.fromhex(row["descriptor"]), f"answer of {node}")
-                if dataset.parse(tree).complete:
-                    found.setdefault(int(row["id"]), tree)
-        except (ValueError, KeyError, TypeError, FormatError) as error:
-            logger.warning("node %s: its list of cached datasets makes no sense: %s", node, error)
-    return found
+    return ask_what_is_held(jobenv, *jobenv.dir_control(), nodes=nodes).datasets
 
 
-def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str]) -> None:
+def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str]) -> Held:
     """Give entries of flush.scr without name and flags what the cache index knows; add missing ones.
 
     The C library makes such entries after a fetch or a rebuild; without the rest no scavenge would
-    find them. A damaged flush file is kept as ``flush.scr.damaged`` and made anew.
+    find them. A damaged flush file is kept as ``flush.scr.damaged`` and made anew. Returns what the nodes
+    have in cache.
     """
-    found = cached_datasets(jobenv, nodes)
+    held = ask_what_is_held(jobenv, *jobenv.dir_control(), nodes=nodes)
+    found = held.datasets
     if not found:
-        return
+        return held
     path = os.path.join(jobenv.dir_scr(), "flush.scr")
     try:
         tree = kvtree.read(path)
@@ -80,6 +135,7 @@ def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str]) -> None:
             changed |= flush.refill(tree, dataset_id, descriptor)
     if changed:
         kvtree.write(path, tree)
+    return held
 
 
 def _in_prefix(jobenv: JobEnvironment, dataset_id: int, descriptor: kvtree.KVTree) -> bool:

@@ -18,28 +18,47 @@ from scrjob.errors import (
     ScavengeError,
     UnrecoverableError,
 )
-from scrjob.formats import flush, index, kvtree, summary
+from scrjob.formats import cindex, flush, index, kvtree, summary
 from scrjob.node.command import node_command
+from scrjob.param import Param
 from scrjob.remoteexec.remoteexec import RemoteExecResult
-from scrjob.scavenge import JOURNAL, scavenge, scavenge_dataset, scavenge_files
+from scrjob.scavenge import scavenge, scavenge_dataset, scavenge_files
+from scrjob.scavenge.record import JOURNAL
+from scrjob.testing.fakes import FakeClock, fake_context
 
 
 class Nodes:
-    """Remote execution on golden nodes: runs the real program, each node with its own storage."""
+    """Remote execution on golden nodes: runs the real program, each node with its own storage.
+
+    ``calls``: those that copy; ``asked``: those that ask what is in cache.
+    """
+
+    lost = None
 
     def __init__(self, case, scratch: Path) -> None:
         self.where = {node: case.node(node, scratch) for node in datapath.NODES}
         self.calls: list[tuple[float, list[str], list[str]]] = []
         self.limit = 0.0
         self.answers: dict[str, tuple] = {}
+        self.asked: list[list[str]] = []
+        self.tokens: dict[str, str] = {}
+
+    def heeding(self, lost) -> Nodes:
+        return self
 
     def bounded(self, limit: float) -> Nodes:
         self.limit = limit
         return self
 
     def rexec(self, argv, nodes, jobenv):
-        self.calls.append((self.limit, list(argv), list(nodes)))
         result = RemoteExecResult(argv, nodes)
+        if "cached" in argv:
+            self.asked.append(list(nodes))
+            for node in nodes:
+                result.append_stdout(node, self._cached(node))
+                result.set_rc(node, 0)
+            return result
+        self.calls.append((self.limit, list(argv), list(nodes)))
         for node in nodes:
             if node in self.answers:
                 rc, out, err = self.answers[node]
@@ -49,6 +68,21 @@ class Nodes:
             result.append_stderr(node, err)
             result.set_rc(node, rc)
         return result
+
+    def _cached(self, node):
+        _, cntldir = self.where[node]
+        rows = [
+            {
+                "id": number,
+                "descriptor": kvtree.encode(entry.descriptor).hex(),
+                "path": entry.path,
+                "token": self.tokens.get(node, ""),
+            }
+            for number, entry in cindex.datasets(
+                kvtree.read(str(cntldir / "cindex.scrinfo"))
+            ).items()
+        ]
+        return json.dumps(rows)
 
     def _run(self, argv, node):
         root, cntldir = self.where[node]
@@ -71,9 +105,14 @@ class Nodes:
 class Log:
     def __init__(self) -> None:
         self.events: list[tuple[str, int]] = []
+        self.transfers: list[tuple[str, dict]] = []
 
     def event(self, event_type, dset=None, name=None, start=None, secs=None, note=None):
         self.events.append((event_type, dset))
+        return True
+
+    def transfer(self, label, **about):
+        self.transfers.append((label, about))
         return True
 
 
@@ -86,17 +125,15 @@ class World:
         self.rexec = Nodes(case, scratch)
         self.settings: dict[str, str] = {}
         self.end = -1
-        self.ticks = 1_800_000_000.0
+        self.clock = FakeClock(1_800_000_000.0)
         self.log = Log()
         self.jobenv = SimpleNamespace(
             rexec=self.rexec,
             resmgr=SimpleNamespace(end_time=lambda: self.end),
-            param=SimpleNamespace(get=self.settings.get),
-            context=SimpleNamespace(
-                clock=SimpleNamespace(now=lambda: self.ticks, monotonic=lambda: self.ticks),
-                hostname="vm",
-            ),
+            param=Param(environ=self.settings),
+            context=fake_context(clock=self.clock, hostname="vm"),
             dir_prefix=lambda: str(self.prefix),
+            dir_cache=lambda: ["/dev/shm/alice/scr.1"],
             job_id=lambda: case.job,
         )
         self.hidden = self.prefix / ".scr" / f"scr.dataset.{case.dataset}"
@@ -253,6 +290,7 @@ def test_asynchronous_flush_is_not_raced(world):
 def test_damaged_copy_is_found_and_copied_again(world):
     """A file whose bytes changed after the copy is not called safe."""
     world = world("xor_4")
+    world.settings["SCR_SCAVENGE_VERIFY"] = "1"
     original = world.rexec.rexec
 
     def damage_once(argv, nodes, jobenv):
@@ -274,11 +312,13 @@ def test_damaged_copy_is_found_and_copied_again(world):
 
 def test_damage_that_stays_is_an_error_and_nothing_is_listed(world):
     world = world("single_4")
+    world.settings["SCR_SCAVENGE_VERIFY"] = "1"
     original = world.rexec.rexec
 
     def damage(argv, nodes, jobenv):
         result = original(argv, nodes, jobenv)
-        (world.prefix / "ckpt.1/rank_0.0.dat").write_bytes(b"\0" * 5003)
+        if world.rexec.calls:
+            (world.prefix / "ckpt.1/rank_0.0.dat").write_bytes(b"\0" * 5003)
         return result
 
     world.rexec.rexec = damage

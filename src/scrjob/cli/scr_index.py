@@ -23,11 +23,13 @@ class SCRIndex(_tool.Wrapper):
     """The index of ``<prefix>``, ``.scr/index.scr``.
 
     Constructed as ``_tool.Wrapper``; the prefix is made absolute, for names are stored relative to it.
+    ``is_native``: the work is done in this process, not by the site's executable.
     """
 
     _executable = "scr_index"
 
     def _prepare(self) -> None:
+        self.is_native = self._tool is None
         self.prefix = paths.reduce_path(os.path.abspath(self.prefix))
         self._native = Native(self.prefix, self._context)
 

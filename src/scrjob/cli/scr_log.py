@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``scr_log_event`` as a class: records in the SCR log, where logging is switched on."""
+"""``scr_log_event`` and ``scr_log_transfer`` as a class: records in the SCR log, where it is switched on."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class SCRLog:
         self._param = param
         self._log: Optional[EventLog] = None
         self._tool = _tool.choose("scr_log_event", bin_dir, context, verbose=verbose)
+        self._transfers = _tool.choose("scr_log_transfer", bin_dir, context, verbose=verbose)
 
     def event(
         self,
@@ -73,10 +74,55 @@ class SCRLog:
         """
         number = None if dset is None else _tool.dataset_id(dset)
         if self._tool is not None:
-            return self._ask(self._tool, event_type, number, name, start, secs, note)
+            return self._ask(
+                self._tool, event_type, number, name, _whole(start), secs, {"-N": note}
+            )
         when = None if start is None else float(start)
         took = None if secs is None else float(secs)
         return self._native().event(event_type, number, name, when, took, note)
+
+    def transfer(
+        self,
+        label: str,
+        *,
+        from_: Optional[str] = None,
+        to: Optional[str] = None,
+        dset: Optional[Union[int, str]] = None,
+        name: Optional[str] = None,
+        start: Optional[float] = None,
+        secs: Optional[float] = None,
+        nbytes: Optional[float] = None,
+        files: Optional[int] = None,
+    ) -> bool:
+        """Record a transfer of files and tell whether that worked; true also where logging is off.
+
+        Args:
+            label: its kind, e.g. ``SCAVENGE``.
+            from_: directory that files were read from.
+            to: directory that they were written to.
+            dset: dataset id.
+            name: dataset name.
+            start: Unix seconds; default now.
+            secs: how long it took.
+            nbytes: how much; SCR's executable records 32 bits of it.
+            files: how many.
+        """
+        number = None if dset is None else _tool.dataset_id(dset)
+        if self._transfers is not None:
+            extra = {"-X": from_, "-Y": to, "-B": _whole(nbytes), "-F": _whole(files)}
+            when = _tool.clock_of(self._context).now() if start is None else start  # or it crashes
+            return self._ask(self._transfers, label, number, name, _whole(when), secs, extra)
+        return self._native().transfer(
+            label,
+            from_=from_,
+            to=to,
+            dset=number,
+            name=name,
+            start=start,
+            secs=secs,
+            nbytes=nbytes,
+            files=files,
+        )
 
     def _native(self) -> EventLog:
         if self._log is None:
@@ -96,9 +142,9 @@ class SCRLog:
         event_type: str,
         dset: Optional[int],
         name: Optional[str],
-        start: Optional[float],
+        start: Optional[str],
         secs: Optional[float],
-        note: Optional[str],
+        extra: dict[str, Optional[str]],
     ) -> bool:
         given = {
             "-p": self.prefix,
@@ -109,14 +155,14 @@ class SCRLog:
             "-T": event_type,
             "-D": None if dset is None else str(dset),
             "-n": name,
-            "-S": _whole(start),
+            "-S": start,
             "-L": _whole(secs),
-            "-N": note,
+            **extra,
         }
         args = [word for key, value in given.items() if value is not None for word in (key, value)]
         return tool.run(*args).returncode == 0
 
 
-def _whole(seconds: Optional[float]) -> Optional[str]:
-    """Return seconds as scr_log_event takes them: whole."""
-    return None if seconds is None else str(int(seconds))
+def _whole(number: Optional[float]) -> Optional[str]:
+    """Return seconds and counts as SCR's executables take them: whole."""
+    return None if number is None else str(int(number))

@@ -9,7 +9,14 @@ from __future__ import annotations
 import sys
 from typing import Optional, Sequence
 
-from scrjob.commands._shared import add_prefix, add_verbose, make_parser, run_command
+from scrjob.commands._shared import (
+    add_prefix,
+    add_verbose,
+    make_parser,
+    printable,
+    run_command,
+    tell,
+)
 from scrjob.errors import UsageError
 
 
@@ -32,6 +39,17 @@ def _run(argv: list[str]) -> int:
         default=[],
         help="recorded paths below OLD are really below NEW; may be repeated",
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        default=None,
+        help="read all back, check checksums and redundancy, repair (default: SCR_SCAVENGE_VERIFY)",
+    )
+    parser.add_argument(
+        "--flush-ended",
+        action="store_true",
+        help="no program of the job runs, so no flush does, whatever the flush file says",
+    )
     add_prefix(parser)
     add_verbose(parser)
     given = parser.parse_args(argv)
@@ -39,6 +57,7 @@ def _run(argv: list[str]) -> int:
         raise UsageError(f"--id {given.id!r}: expected a dataset id, a number above 0")
 
     from scrjob.cli import SCRLog  # noqa: PLC0415 - not for --help
+    from scrjob.commands._progress import progress  # noqa: PLC0415 - not for --help
     from scrjob.hostlist import expand_hosts  # noqa: PLC0415 - not for --help
     from scrjob.jobenv import JobEnv  # noqa: PLC0415 - not for --help
     from scrjob.scavenge import scavenge_dataset  # noqa: PLC0415 - not for --help
@@ -56,8 +75,13 @@ def _run(argv: list[str]) -> int:
         log=SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param),
         say=print if given.verbose else _silent,
         relocations=given.relocate,
+        verify=given.verify,
+        flush_ended=given.flush_ended,
+        progress=progress(lambda line: tell(f"scr_scavenge: {printable(line)}")),
     )
     how = "was complete already" if result.was_there else f"{len(result.rebuilt)} files rebuilt"
+    if result.repaired:
+        how += f", among them {len(result.repaired)} that were damaged in cache"
     print(
         f"{result.name}: {result.files} files, {result.bytes} bytes in {jobenv.prefix} ({how})",
         file=sys.stderr,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Collection, Mapping, NamedTuple, Optional, Sequence, Union
 
 from scrjob._context import RealContext
 from scrjob._process import CommandResult
@@ -227,6 +227,7 @@ class FakeRemoteExec:
 
     name = "fake"
     timeout_s = 30.0
+    lost: Optional[Callable[[], Collection[str]]] = None
 
     def __init__(
         self, result: Any, answer: Callable[[str, Sequence[str]], Union[NodeAnswer, Exception]]
@@ -239,6 +240,12 @@ class FakeRemoteExec:
         """Return a copy with another deadline that notes its calls in the same list."""
         other = copy.copy(self)
         other.timeout_s = timeout_s
+        return other
+
+    def heeding(self, lost: Callable[[], Collection[str]]) -> FakeRemoteExec:
+        """Return a copy that notes its calls in the same list; its nodes answer at once."""
+        other = copy.copy(self)
+        other.lost = lost
         return other
 
     def rexec(self, argv: Sequence[str], nodes: Sequence[str], jobenv: object) -> Any:

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The copying of a scavenge: which nodes, in which command, for how long, and what each said."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
+
+from scrjob._fsio import atomic_write
+from scrjob.cached import Held, ask_what_is_held
+from scrjob.cli.scr_copy import SCRCopy, without_report
+from scrjob.errors import ScrError
+from scrjob.formats import dataset, paths
+from scrjob.model import END_UNKNOWN
+from scrjob.node.copy import NOTHING_CACHED
+from scrjob.redundancy.paths import is_below
+from scrjob.scavenge.answers import NodeCopy
+from scrjob.scavenge.lanes import run_in_lanes
+from scrjob.scavenge.watch import Watch
+
+if TYPE_CHECKING:
+    from scrjob._clock import Deadline
+    from scrjob.formats.kvtree import KVTree
+    from scrjob.protocols import JobEnvironment
+    from scrjob.remoteexec.remoteexec import RemoteExecResult
+    from scrjob.scavenge.progress import Progress
+    from scrjob.scavenge.settings import ScavengeSettings
+
+logger = logging.getLogger(__name__)
+
+NO_LIMIT_S = 24 * 3600.0  # for the copy, where the end of the allocation is not known
+COPY_SHARE = 0.75  # of the time left; the rest is for rebuild and verification
+LEAST_COPY_S = 10.0  # an attempt, however late it is
+
+Say = Callable[[str], None]
+
+
+class Collector:
+    """Has the nodes copy what they hold of one dataset.
+
+    Args:
+        jobenv: the job.
+        dataset_id: which dataset.
+        name: its name.
+        cntldir: control directory on the nodes.
+        descriptor: the dataset's, None unknown.
+        settings: how many at once, how fast, how patient.
+        relocations: ``OLD=NEW`` each.
+        log: an SCRLog, or None.
+        say: gets lines for people.
+        held: what the nodes have in cache; None: they are asked.
+        progress: is shown how far the copy is.
+
+    Attributes:
+        seconds: how long the copying took, of all calls together.
+    """
+
+    def __init__(
+        self,
+        jobenv: JobEnvironment,
+        dataset_id: int,
+        name: str,
+        cntldir: str,
+        *,
+        descriptor: Optional[KVTree],
+        settings: ScavengeSettings,
+        relocations: Sequence[str],
+        log: Any,
+        say: Say,
+        held: Optional[Held],
+        progress: Optional[Progress],
+    ) -> None:
+        self._jobenv = jobenv
+        self._dataset_id = dataset_id
+        self._name = name
+        self._cntldir = cntldir
+        self._about = None if descriptor is None else dataset.parse(descriptor)
+        self._settings = settings
+        self._relocations = list(relocations)
+        self._log = log
+        self._say = say
+        self._held = held
+        self._progress = progress
+        self._prefix = jobenv.dir_prefix()
+        self._directory = paths.dataset_dir(self._prefix, dataset_id)
+        self._clock = jobenv.context.clock
+        self._program = SCRCopy(self._prefix, context=jobenv.context)
+        self._said: dict[str, tuple[str, str]] = {}
+        self.seconds = 0.0
+
+    def copy_limit(self) -> float:
+        """Return the seconds that the copy may take."""
+        left = time_left(self._jobenv)
+        return NO_LIMIT_S if left is None else max(LEAST_COPY_S, COPY_SHARE * left)
+
+    def collect(self, nodes: Sequence[str], deadline: Deadline) -> list[NodeCopy]:
+        """Copy on ``nodes`` and return what each did, in their order.
+
+        Of nodes that see the same cache one copies; if it does not answer, the next one does.
+
+        Raises:
+            ScrError: remote execution is broken.
+            OSError: the prefix cannot be written.
+        """
+        now, began = self._clock.now(), self._clock.monotonic()
+        self._say(f"scavenge: Scavenging files for dataset {self._name} to {self._directory}")
+        self._say(f"scavenge: start: {int(now)}")
+        self._say(f"scavenge: nodes: {list(nodes)}")
+        if self._log is not None:
+            self._log.event("SCAVENGE_START", dset=self._dataset_id, name=self._name, start=now)
+        done: dict[str, NodeCopy] = {}
+        if nodes:
+            groups = self._groups(nodes)
+            while groups:
+                for copy in self._copy_on([group[0] for group in groups], deadline):
+                    done[copy.node] = copy
+                groups = self._share(groups, done, deadline)
+            self._keep_output(nodes)
+        copies = [done[node] for node in nodes]
+        seconds = self._clock.monotonic() - began
+        self.seconds += seconds
+        if self._log is not None:
+            self._log.event(
+                "SCAVENGE_END", dset=self._dataset_id, name=self._name, start=now, secs=seconds
+            )
+            self._log_transfer(copies, now, seconds)
+        for copy in copies:
+            for error in copy.errors:
+                level = logging.DEBUG if error.startswith(NOTHING_CACHED) else logging.WARNING
+                logger.log(level, "scavenge: %s: %s", copy.node, error)
+        return copies
+
+    def _groups(self, nodes: Sequence[str]) -> list[list[str]]:
+        if len(nodes) > 1 and self._held is None:
+            # What is wrong with a node is told when it is to copy.
+            self._held = ask_what_is_held(
+                self._jobenv, self._cntldir, nodes=nodes, level=logging.DEBUG
+            )
+        if self._held is None:
+            return [[node] for node in nodes]
+        return self._held.copiers(self._dataset_id, nodes)
+
+    def _share(
+        self, groups: Sequence[Sequence[str]], done: dict[str, NodeCopy], deadline: Deadline
+    ) -> list[list[str]]:
+        """Enter those for whom another node has copied; returns the groups for which none has."""
+        again = []
+        for first, *others in groups:
+            if others and done[first].rc is None and not deadline.passed():
+                again.append(list(others))
+                continue
+            for node in others:
+                done[node] = NodeCopy(node, done[first].rc, 0, 0, shares=first)
+        return again
+
+    def _copy_on(self, nodes: Sequence[str], deadline: Deadline) -> list[NodeCopy]:
+        argv = self._command(len(nodes))
+        watch = Watch(
+            self._directory,
+            dataset_id=self._dataset_id,
+            name=self._name,
+            nodes=len(nodes),
+            total_bytes=(self._about.size_bytes if self._about else None) or 0,
+            clock=self._clock,
+            stall_s=self._settings.stall_s,
+            progress=self._progress,
+        )
+        lost = self._jobenv.rexec.lost or tuple
+        rexec = self._jobenv.rexec.heeding(lambda: {*lost(), *watch.stalled})
+
+        def call(group: Sequence[str]) -> RemoteExecResult:
+            watch.begin(group)
+            began.update(dict.fromkeys(group, self._clock.monotonic()))
+            result: RemoteExecResult = rexec.bounded(deadline.left()).rexec(
+                argv, list(group), self._jobenv
+            )
+            return result
+
+        def enter(result: RemoteExecResult, group: Sequence[str]) -> Sequence[NodeCopy]:
+            moment = self._clock.monotonic()
+            copies = [
+                self._of_node(result, node, watch.stalled.get(node))._replace(
+                    seconds=moment - began[node]
+                )
+                for node in group
+            ]
+            watch.end(copies)
+            return copies
+
+        def fail(group: Sequence[str], error: ScrError) -> Sequence[NodeCopy]:
+            copies = [NodeCopy(node, None, errors=(str(error),)) for node in group]
+            watch.end(copies)
+            return copies
+
+        began: dict[str, float] = {}
+        with watch.looking():
+            return run_in_lanes(nodes, self._settings.width, call=call, enter=enter, fail=fail)
+
+    def _command(self, nodes: int) -> list[str]:
+        from scrjob.node.copy_main import OPTIONS  # noqa: PLC0415 - until these are there
+
+        known = {option.long for option in OPTIONS}
+        hints = ["--resume", *(["--progress"] if "progress" in known else [])]
+        bandwidth = self._settings.node_bandwidth(nodes)
+        if bandwidth is not None and "bw" in known:
+            hints += ["--bw", str(bandwidth)]
+        if self._about is not None and self._about.created_us is not None:
+            hints += ["--only-created", str(self._about.created_us)]
+        return self._program.command(
+            self._cntldir,
+            self._dataset_id,
+            checksum=self._settings.checksum,
+            relocations=self._relocations,
+            hints=hints,
+        )
+
+    def _of_node(self, result: RemoteExecResult, node: str, stalled: Optional[str]) -> NodeCopy:
+        """Return what a node answered; a copy that failed its checksum goes."""
+        self._said[node] = (without_report(result.stdout(node)), result.stderr(node))
+        told = self._program.report(result, node)
+        errors = (stalled,) if stalled and told.rc is None else told.errors
+        for path in told.damaged:
+            if is_below(os.path.realpath(path), os.path.realpath(self._prefix)):
+                logger.warning("scavenge: %s has other bytes than were recorded: removed", path)
+                os.unlink(path)
+        return NodeCopy(
+            node,
+            told.rc,
+            told.files,
+            told.bytes,
+            told.skipped,
+            errors,
+            told.crcs,
+            told.damaged,
+        )
+
+    def _keep_output(self, nodes: Sequence[str]) -> None:
+        """Keep what the nodes said, as the established scripts do."""
+        job = self._jobenv.job_id().replace("/", "_")
+        for number, kind in enumerate("oe"):
+            text = "".join(
+                f"{node}\n{self._said[node][number]}\n" for node in nodes if node in self._said
+            )
+            path = os.path.join(self._directory, f"scavenge.{kind}{job}")
+            atomic_write(path, text.encode("utf-8", "surrogateescape"))
+            for line in text.splitlines():
+                self._say(line)
+
+    def _log_transfer(self, copies: Sequence[NodeCopy], start: float, seconds: float) -> None:
+        places = (self._held.places if self._held else {}).get(self._dataset_id, {})
+        source = next((places[copy.node] for copy in copies if copy.node in places), None)
+        known = [copy for copy in copies if copy.files is not None]
+        self._log.transfer(
+            "SCAVENGE",
+            from_=source or self._jobenv.dir_cache()[0],
+            to=self._prefix,
+            dset=self._dataset_id,
+            name=self._name,
+            start=start,
+            secs=seconds,
+            nbytes=sum(copy.bytes or 0 for copy in known) if known else None,
+            files=sum(copy.files or 0 for copy in known) if known else None,
+        )
+
+
+def time_left(jobenv: JobEnvironment) -> Optional[float]:
+    """Return the seconds until the end of the allocation, None if there is none or it is not known."""
+    try:
+        end = jobenv.resmgr.end_time() or END_UNKNOWN
+    except ScrError as error:
+        logger.warning("the end of the allocation could not be asked: %s", error)
+        end = END_UNKNOWN
+    return None if end <= 0 else float(end) - jobenv.context.clock.now()
