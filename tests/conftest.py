@@ -36,6 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"CI must have: {', '.join(missing)}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long tests unless they are asked for by name."""
+    if "soak" not in config.option.markexpr:
+        soak = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soak)
+        items[:] = [item for item in items if item not in soak]
+
+
 def pytest_report_header() -> str:
     """Tell which worlds there are, for a log that says what was really tested."""
     found = [f"{name}: {test() or 'yes'}" for name, test in WORLDS.items()]

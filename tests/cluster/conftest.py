@@ -23,15 +23,10 @@ _LOGS = pytest.StashKey[Callable[[], str]]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark all tests here; leave out the long ones unless they are asked for by name."""
-    ours = [item for item in items if HERE in item.path.parents]
-    soak = [item for item in ours if item.get_closest_marker("soak")]
-    for item in ours:
-        if item not in soak:
+    """Mark all tests here but the long ones."""
+    for item in items:
+        if HERE in item.path.parents and not item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.cluster)
-    if "soak" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=soak)
-        items[:] = [item for item in items if item not in soak]
 
 
 @pytest.hookimpl(wrapper=True)

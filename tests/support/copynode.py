@@ -29,7 +29,7 @@ class Node:
         self.meta: dict[str, filemap.FileMeta] = {}
         self.lines: list[str] = []
 
-    def add(self, name: str, data: bytes = b"data", **changes: Any) -> Path:
+    def add(self, name: str, data: bytes = b"data", *, flush: bool = True, **changes: Any) -> Path:
         path = self.cache / name
         path.write_bytes(data)
         meta = filemap.FileMeta(
@@ -41,7 +41,8 @@ class Node:
             stat=filemap.FileStat.from_os(path.stat()),
         )
         self.meta[str(path)] = meta._replace(**changes)
-        self.write()
+        if flush:
+            self.write()
         return path
 
     def write(self) -> None:

@@ -12,6 +12,7 @@ from typing import Callable, Mapping, Optional
 
 import pytest
 
+import faults
 import rig
 from scrjob.testing.local import namespaces_refused
 
@@ -38,6 +39,7 @@ WORLDS: Mapping[str, Callable[[], Optional[str]]] = {
     "mpi": functools.lru_cache(maxsize=None)(_mpi),
     "unprivileged user": _other_user,
     "ping": _ping,
+    "faults": faults.missing,
     "cluster": functools.lru_cache(maxsize=None)(rig.missing),
     "memory limits": functools.lru_cache(maxsize=None)(rig.memory_limits_missing),
 }
