@@ -148,47 +148,11 @@ def bench_hostlist(repeat: int) -> list[Figure]:
     ]
 
 
-class Memory:
-    """Bytes in memory as a source of ``encode_member``, and what swallows its output."""
+def bench_redundancy(repeat: int) -> list[Figure]:
+    """A lost rank of four made again, from memory and from files."""
+    from benchmarks.redundancy import measure
 
-    def __init__(self, data: bytes) -> None:
-        """Keep a view of ``data``."""
-        self.view = memoryview(data)
-
-    def readinto(self, offset: int, view: memoryview) -> None:
-        """Copy from ``offset``; past the end there are zeros."""
-        part = self.view[offset : offset + len(view)]
-        view[: len(part)] = part
-
-    def write(self, offset: int, view: memoryview) -> None:
-        """Drop it."""
-
-
-def bench_xor(repeat: int) -> list[Figure]:
-    """Encode one member of a group of 8, and the same passes over memory by NumPy alone."""
-    import numpy as np
-
-    from scrjob.redundancy.stripes import Layout
-    from scrjob.redundancy.xor import encode_member
-
-    members, chunk = 8, 16 * MIB
-    layout = Layout(members, chunk)
-    sources = {i: Memory(random.Random(i).randbytes(chunk) * (members - 1)) for i in range(members)}
-    arrays = [np.frombuffer(source.view[:chunk], dtype=np.uint8) for source in sources.values()]
-    total = np.zeros(chunk, dtype=np.uint8)
-
-    def passes() -> None:
-        total[:] = 0
-        for array in arrays[1:]:
-            np.bitwise_xor(total, array, out=total)
-
-    read = (members - 1) * chunk / MIB
-    ours = seconds(lambda: encode_member(sources, 0, layout, sources[0]), repeat)
-    theirs = seconds(passes, repeat)
-    return [
-        Figure("XOR", "encode one member of 8", read / ours, "MiB/s"),
-        Figure("XOR", "numpy.bitwise_xor, same passes", read / theirs, "MiB/s"),
-    ]
+    return [Figure("redundancy", *row) for row in measure(repeat)]
 
 
 def bench_remoteexec(repeat: int) -> list[Figure]:
@@ -215,7 +179,7 @@ GROUPS = {
     "startup": bench_startup,
     "kvtree": bench_kvtree,
     "hostlist": bench_hostlist,
-    "xor": bench_xor,
+    "redundancy": bench_redundancy,
     "remoteexec": bench_remoteexec,
     "demo": bench_demo,
 }

@@ -299,22 +299,3 @@ class TestIndexBuild:
         assert not lost.exists()
         assert scr_index.main([*words, "--force"]) == 0
         assert lost.read_bytes() == (case.home / "truth/rank_2.0.dat").read_bytes()
-
-    @pytest.mark.parametrize(("name", "lost"), [("rs_4", "node3"), ("partner_4", "node2")])
-    def test_other_schemes_are_one_line_and_exit_code_1(self, name, lost, golden, tmp_path, capfd):
-        case = datapath.load(golden(name))
-        prefix = case.unpack(f"prefix_1_copied_lost_{lost}", tmp_path / "prefix")
-        before = datapath.tree(prefix)
-        words = [
-            "--prefix",
-            str(prefix),
-            "--build",
-            "1",
-            "--relocate",
-            f"{case.recorded_prefix}={prefix}",
-        ]
-        assert scr_index.main(words) == 1
-        lines, err = said(capfd)
-        assert len(lines) + len(err.splitlines()) == 1
-        assert "is not supported by this version" in [*lines, err][0]
-        assert datapath.tree(prefix) == before

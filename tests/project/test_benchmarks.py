@@ -18,7 +18,7 @@ def test_every_group_gives_figures(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks", "--quick", "--results", str(tmp_path)),
-            *("startup", "kvtree", "xor"),
+            *("startup", "kvtree", "redundancy"),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -32,7 +32,7 @@ def test_every_group_gives_figures(tmp_path: Path) -> None:
     assert {figure["group"] for figure in figures} == {
         "start-up",
         "kvtree",
-        "XOR",
+        "redundancy",
     }
     for figure in figures:
         assert figure["value"] > 0

@@ -15,8 +15,13 @@ from scrjob.redundancy.paths import Relocation
 if TYPE_CHECKING:
     from pathlib import Path
 
-XOR_CASES = [
+GOOD_CASES = [
     ("single_4", "none"),
+    ("partner_4", "node2"),
+    ("partner_4", "node2+node4"),
+    ("partner_8", "node3"),
+    ("partner_8", "node2+node4"),
+    ("nofile_partner_4", "node2"),
     ("xor_4", "none"),
     ("xor_4", "node3"),
     ("xor_8", "node2"),
@@ -28,22 +33,25 @@ XOR_CASES = [
     ("rebuilt_xor_4", "node2"),
     ("rebuilt_xor_4", "node3"),
     ("bypass_xor_4", "node3"),
+    ("rs_4", "node3"),
+    ("rs_4", "node1+node4"),
+    ("rs_4", "node2+node3"),
+    ("rs_8", "node3"),
+    ("rs_8", "node1+node4"),
+    ("nofile_rs_4", "node2+node1"),
+    ("rebuilt_rs_4", "node2+node4"),
     ("testapi_single_4", "none"),
     ("testapi_xor_4", "node4"),
 ]
 """Cases and lost nodes in which all can be had back."""
 
-HOPELESS_CASES = [("xor_4", "node2+node3"), ("single_4", "node3")]
-
-OTHER_SCHEMES = [
-    ("partner_4", "node2"),
-    ("partner_8", "node3"),
-    ("nofile_partner_4", "node2"),
-    ("rs_4", "node3"),
-    ("rs_8", "node1+node4"),
-    ("nofile_rs_4", "node2+node1"),
-    ("rebuilt_rs_4", "node2+node4"),
+HOPELESS_CASES = [
+    ("single_4", "node3"),
+    ("xor_4", "node2+node3"),
+    ("partner_4", "node2+node3"),
+    ("rs_4", "node1+node2+node4"),
 ]
+"""The other ones."""
 
 NODES = ("node1", "node2", "node3", "node4")
 

@@ -52,9 +52,13 @@ def make_dataset(
     *,
     dataset_id: int = 1,
     kind: str = "xor",
+    copies: int = 0,
     seed: int = 0,
 ) -> Made:
-    """Write files of these sizes for each rank, filemaps and redundancy, as after a perfect copy."""
+    """Write files of these sizes for each rank, filemaps and redundancy, as after a perfect copy.
+
+    ``copies``: parity blocks of rs (2 by default), replicas of partner (1 by default).
+    """
     rng = random.Random(seed)
     hidden = prefix / ".scr" / f"scr.dataset.{dataset_id}"
     hidden.mkdir(parents=True)
@@ -98,6 +102,8 @@ def make_dataset(
                     rank=i,
                     world_rank=rank,
                     world_ranks=len(sizes),
+                    replicas=(copies or 1) if kind == "partner" else None,
+                    parity=(copies or 2) if kind == "rs" else None,
                 )
                 protected = data[rank]
                 if set_name == MAP_SET:

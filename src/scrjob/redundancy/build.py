@@ -26,7 +26,6 @@ from scrjob.redundancy import rebuild
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
 from scrjob.redundancy.plan import is_covered
 from scrjob.redundancy.scan import GroupKey, Scan, scan_dataset
-from scrjob.redundancy.schemes import scheme_for
 
 if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
@@ -83,7 +82,6 @@ def build_dataset(
         verify: called before anything is written that calls the dataset complete.
 
     Raises:
-        NotSupportedError: files are lost and the redundancy scheme is not known; nothing was changed.
         UnsupportedVersionError: the index is of a newer version; it was not changed.
         ScrError: from ``verify``.
         OSError: reading or writing failed.
@@ -143,7 +141,6 @@ class _Builder:
         scan = self._scan()
         missing = scan.missing()
         if missing:
-            self._refuse_unknown_schemes(scan)
             if not self._rebuild(scan, missing):
                 return None
             if self.rebuilt:
@@ -183,10 +180,6 @@ class _Builder:
                 f"dataset {self.dataset_id} has no directory {self.directory}: nothing was copied"
             ) from error
 
-    def _refuse_unknown_schemes(self, scan: Scan) -> None:
-        for _, kind, _ in scan.groups:
-            scheme_for(kind)
-
     def _rebuild(self, scan: Scan, missing: List[int]) -> bool:
         """Rebuild what the scan lacks; tells whether all groups could be."""
         absent = set(missing)
@@ -196,18 +189,42 @@ class _Builder:
         ]
         # Nothing is rebuilt for a dataset that stays incomplete anyhow.
         hopeless = [
-            set_name
-            for set_name, damaged in passes
-            if not all(
-                is_covered(self.directory, _names(scan, key), lost) for key, lost in damaged.items()
-            )
+            [
+                key
+                for key, lost in damaged.items()
+                if not is_covered(self.directory, _names(scan, key), lost)
+            ]
+            for _, damaged in passes
         ]
-        for _ in hopeless:
+        for keys in filter(None, hopeless):
+            self._refuse(scan, keys)
+        return not any(hopeless) and all(self._pass(scan, damaged) for _, damaged in passes)
+
+    def _refuse(self, scan: Scan, keys: List[GroupKey]) -> None:
+        """Say what the C tool says of groups that cannot be rebuilt; for some schemes it tries."""
+        tried = [key for key in keys if key[1] != "xor"]
+        for key in tried:
+            self.say(rebuild.INSUFFICIENT)
+            self._announce(scan, key)
+            self.error("Child returned with non-zero")
+        if tried:
+            self._failed()
+        if tried != keys:
             self.error(
                 f"Insufficient files to attempt rebuild of dataset {self.dataset_id} "
                 f"in {self.directory}"
             )
-        return not hopeless and all(self._pass(scan, damaged) for _, damaged in passes)
+
+    def _announce(self, scan: Scan, key: GroupKey) -> None:
+        word = "map" if key[0] == redset_header.MAP_SET else key[1]
+        self.say(
+            f"SCR v3.1.0: {self.host}: Rebuild command: "
+            f"scr_rebuild_{key[1]} {word} {' '.join(_names(scan, key))} "
+        )
+        self.say("")
+
+    def _failed(self) -> None:
+        self.error(f"At least one rebuild failed for dataset {self.dataset_id} in {self.directory}")
 
     @staticmethod
     def _damaged(scan: Scan, set_name: str, absent: Set[int]) -> Dict[GroupKey, List[int]]:
@@ -224,16 +241,10 @@ class _Builder:
     def _pass(self, scan: Scan, damaged: Dict[GroupKey, List[int]]) -> bool:
         good = True
         for key in damaged:
-            names = _names(scan, key)
-            word = "map" if key[0] == redset_header.MAP_SET else key[1]
-            self.say(
-                f"SCR v3.1.0: {self.host}: Rebuild command: "
-                f"scr_rebuild_{key[1]} {word} {' '.join(names)} "
-            )
-            self.say("")
+            self._announce(scan, key)
             try:
                 written = rebuild.rebuild_files(
-                    self.directory, names, self.guard, distrusted=scan.unreadable
+                    self.directory, _names(scan, key), self.guard, distrusted=scan.unreadable
                 )
             except (FormatError, UnrecoverableError) as error:
                 self.error(str(error))
@@ -241,9 +252,7 @@ class _Builder:
             else:
                 self.rebuilt.update(written)
         if not good:
-            self.error(
-                f"At least one rebuild failed for dataset {self.dataset_id} in {self.directory}"
-            )
+            self._failed()
         return good
 
     def write(self, built: Built, descriptor: KVTree) -> None:

@@ -14,9 +14,11 @@ import os
 from typing import Callable, Sequence
 
 from scrjob.formats.redset_header import Header, Member
+from scrjob.redundancy import combine
 from scrjob.redundancy.logical import LogicalReader, Part
 from scrjob.redundancy.redset_file import RedsetWriter
-from scrjob.redundancy.schemes import Shape, scheme_for
+from scrjob.redundancy.schemes import scheme_for
+from scrjob.redundancy.shape import Shape
 
 STRIPED = ("xor", "rs")  # their headers have chunk size and world ranks
 
@@ -90,7 +92,7 @@ def encode_group(
             path = os.path.join(directory(i), member.descriptor.file_name(set_name))
             writer = RedsetWriter(path, header_of(members, i, shape.chunk), f"{path}.tmp")
             with contextlib.closing(writer):
-                scheme.encode(shape, data, i, writer)
+                combine.run(scheme.encode(shape, data, i, writer))
                 writer.commit()
             paths.append(path)
     return paths

@@ -15,7 +15,7 @@ Source: docs/formats/redundancy.md, "Reed-Solomon".
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,9 @@ def _powers() -> tuple[int, ...]:
 
 
 _EXP = _powers()
-_LOG = {value: exponent for exponent, value in enumerate(_EXP)}
+_LOG = [0] * ELEMENTS  # of 0 there is none
+for _exponent, _value in enumerate(_EXP):
+    _LOG[_value] = _exponent
 
 
 def mul(a: int, b: int) -> int:
@@ -57,7 +59,8 @@ def inverse(a: int) -> int:
     return _EXP[-_LOG[a] % _ORDER]
 
 
-def interpolation(known: Sequence[int], wanted: int) -> tuple[int, ...]:
+@lru_cache(maxsize=1024)
+def interpolation(known: tuple[int, ...], wanted: int) -> tuple[int, ...]:
     """Return the coefficients with which known values of a polynomial give its value at another point.
 
     Args:
@@ -98,7 +101,7 @@ def parity_matrix(n: int, k: int) -> tuple[tuple[int, ...], ...]:
     """
     if n < 1 or k < 1 or n + k > ELEMENTS:
         raise ValueError(f"expected n >= 1, k >= 1 and n + k <= {ELEMENTS}, got n={n} and k={k}")
-    return tuple(interpolation(range(n), n + e) for e in range(k))
+    return tuple(interpolation(tuple(range(n)), n + e) for e in range(k))
 
 
 @lru_cache(maxsize=ELEMENTS)

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import os
 import stat
-from abc import ABC, abstractmethod
+import threading
 from bisect import bisect_right
 from itertools import accumulate
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
-from scrjob._crc import crc32
+from scrjob._crc import combine, crc32, rest_of
 from scrjob.errors import FormatError
+from scrjob.redundancy.openfiles import OpenFiles
 
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+WRITEBACK_BYTES = 256 << 10  # pieces from this size on are sent to the disk at once
+SHOWN = 9  # ranges in a message
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,18 +47,28 @@ def open_regular(path: str) -> int:
     return fd
 
 
-class _Concatenation(ABC):
+def file_crc(path: str) -> int:
+    """Return the CRC32 of a regular file's bytes."""
+    fd = open_regular(path)
+    try:
+        return rest_of(fd)
+    finally:
+        os.close(fd)
+
+
+class _Concatenation:
     """What reading and writing share: which part of which file a range of bytes is."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], files: Optional[OpenFiles] = None) -> None:
         self.parts = list(parts)
         self._ends = list(accumulate(part.size for part in self.parts))
         self.size = self._ends[-1] if self._ends else 0
-        self._fd = -1
-        self._index = -1  # which part is open; one at a time keeps descriptors few
+        self._files = OpenFiles(1) if files is None else files
+        self._owns_files = files is None
 
     def _pieces(self, offset: int, length: int) -> Iterator[Tuple[int, int, int]]:
-        """Give (part index, offset in that part, bytes) for a range that ends within the size."""
+        """Give (part index, offset in that part, bytes) for a range, as far as it is within the size."""
+        length = min(length, self.size - offset)
         index = bisect_right(self._ends, offset)
         while length > 0:
             room = self._ends[index] - offset
@@ -66,28 +79,19 @@ class _Concatenation(ABC):
             length -= take
             index += 1
 
-    @abstractmethod
-    def _open(self, path: str) -> int: ...
-
-    def _descriptor(self, index: int) -> int:
-        if index != self._index:
-            self.close()
-            self._fd = self._open(self.parts[index].path)
-            self._index = index
-        return self._fd
-
     def close(self) -> None:
-        """Close the file that is open, if any; the object can be used again."""
-        if self._fd >= 0:
-            fd, self._fd, self._index = self._fd, -1, -1
-            os.close(fd)
+        """Close what is open, unless others use it too; the object can be used again."""
+        if self._owns_files:
+            self._files.close()
 
 
 class LogicalReader(_Concatenation):
-    """Read a logical file anywhere. ``size``: its bytes without padding."""
+    """Read a logical file anywhere, in any thread. ``size``: its bytes without padding.
 
-    def _open(self, path: str) -> int:
-        return open_regular(path)
+    Args:
+        parts: its files.
+        files: keeps descriptors, for several readers together; by default one for this reader alone.
+    """
 
     def readinto(self, offset: int, view: memoryview) -> None:
         """Fill ``view`` (bytes, writable) from ``offset``; zeros beyond the end.
@@ -96,59 +100,126 @@ class LogicalReader(_Concatenation):
             FormatError: a file is shorter than recorded, or no regular file.
             OSError: a file cannot be read.
         """
-        wanted = max(0, min(len(view), self.size - offset))
         at = 0
-        for index, start, length in self._pieces(offset, wanted):
-            read_exactly(
-                self._descriptor(index), start, view[at : at + length], self.parts[index].path
-            )
+        for index, start, length in self._pieces(offset, len(view)):
+            path = self.parts[index].path
+            fd = self._files.take(path, open_regular)
+            try:
+                read_exactly(fd, start, view[at : at + length], path)
+            finally:
+                self._files.give(path)
             at += length
-        if wanted < len(view):
-            view[wanted:] = bytes(len(view) - wanted)
+        if at < len(view):
+            view[at:] = bytes(len(view) - at)
 
 
 class LogicalWriter(_Concatenation):
-    """Write a logical file front to back into new files. What lies beyond the size is dropped.
+    """Write a logical file in any order, in any thread, into new files.
 
-    ``crcs``: the CRC32 of each part, right once all bytes were written.
+    What lies beyond the size is dropped. Every byte must be written once.
+
+    Args:
+        parts: its files.
+        files: keeps descriptors, as for ``LogicalReader``.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        super().__init__(parts)
-        self.crcs = [0] * len(self.parts)
-        self._position = 0
+    def __init__(self, parts: Sequence[Part], files: Optional[OpenFiles] = None) -> None:
+        super().__init__(parts, files)
+        self._checksums = [_Checksum() for _ in self.parts]
+
+    @property
+    def crcs(self) -> list[int]:
+        """Return the CRC32 of each part.
+
+        Raises:
+            ValueError: a part was not written once from its begin to its end.
+        """
+        return [one.of(part.size) for one, part in zip(self._checksums, self.parts)]
 
     def create(self) -> None:
         """Create all files, empty; an older file of the same name is removed first."""
         for part in self.parts:
             os.close(create_new(part.path))
 
-    def _open(self, path: str) -> int:
-        return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
     def write(self, offset: int, view: memoryview) -> None:
-        """Write ``view`` at ``offset``, which must be where the last call ended.
+        """Write ``view`` at ``offset``.
 
         Raises:
-            ValueError: it is not.
             OSError: a file cannot be written.
         """
-        if offset != self._position:
-            raise ValueError(f"expected a write at {self._position}, got one at {offset}")
-        self._position += len(view)
-        wanted = max(0, min(len(view), self.size - offset))
         at = 0
-        for index, start, length in self._pieces(offset, wanted):
+        for index, start, length in self._pieces(offset, len(view)):
             piece = view[at : at + length]
-            write_exactly(self._descriptor(index), start, piece)
-            self.crcs[index] = crc32(piece, self.crcs[index])
+            path = self.parts[index].path
+            fd = self._files.take(path, _open_to_write)
+            try:
+                write_exactly(fd, start, piece)
+                if length >= WRITEBACK_BYTES:
+                    # On its way to the disk now, not when fsync waits for it.
+                    os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)
+            finally:
+                self._files.give(path)
+            self._checksums[index].add(start, piece)
             at += length
 
-    def close(self) -> None:
-        """Make the open file durable and close it."""
-        if self._fd >= 0:
-            os.fsync(self._fd)
-        super().close()
+
+class _Run(NamedTuple):
+    """Bytes of one file behind each other that were written: from where to where, and their CRC32."""
+
+    start: int
+    end: int
+    crc: int
+
+
+class _Checksum:
+    """The CRC32 of a file that several threads write, each from front to back in its own range.
+
+    There are about as many runs as threads: those that touch each other are joined.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_start: Dict[int, _Run] = {}
+        self._by_end: Dict[int, _Run] = {}
+
+    def add(self, start: int, piece: memoryview) -> None:
+        """Take in a piece that was written."""
+        with self._lock:
+            run = self._take(self._by_end.get(start)) or _Run(start, start, 0)
+        # Other threads go on meanwhile: nobody else knows this run now.
+        run = _Run(run.start, start + len(piece), crc32(piece, run.crc))
+        with self._lock:
+            before = self._take(self._by_end.get(run.start))
+            after = self._take(self._by_start.get(run.end))
+            run = _join(before, run) if before else run
+            run = _join(run, after) if after else run
+            self._by_start[run.start] = self._by_end[run.end] = run
+
+    def _take(self, run: Optional[_Run]) -> Optional[_Run]:
+        if run is not None:
+            del self._by_start[run.start], self._by_end[run.end]
+        return run
+
+    def of(self, size: int) -> int:
+        """Return the checksum of the whole.
+
+        Raises:
+            ValueError: not every byte was written once.
+        """
+        runs = list(self._by_start.values()) or [_Run(0, 0, 0)]
+        if len(runs) != 1 or runs[0][:2] != (0, size):
+            ranges = [run[:2] for run in runs[:SHOWN]]
+            raise ValueError(f"expected {size} bytes to be written once, got {ranges}")
+        return runs[0].crc
+
+
+def _join(first: _Run, second: _Run) -> _Run:
+    crc = combine(first.crc, second.crc, second.end - second.start)
+    return _Run(first.start, second.end, crc)
+
+
+def _open_to_write(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def read_exactly(fd: int, offset: int, view: memoryview, path: str) -> None:

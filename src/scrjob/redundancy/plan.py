@@ -15,10 +15,11 @@ from typing import Callable, Collection, NamedTuple, Optional, Sequence
 
 from scrjob.errors import FormatError, UnrecoverableError
 from scrjob.formats import redset_header
-from scrjob.formats.redset_header import Member, RedsetName
+from scrjob.formats.redset_header import Descriptor, Member, RedsetName
 from scrjob.redundancy.logical import Part
 from scrjob.redundancy.redset_file import RedsetReader
-from scrjob.redundancy.schemes import Scheme, Shape, scheme_for
+from scrjob.redundancy.schemes import Scheme, scheme_for
+from scrjob.redundancy.shape import Shape
 
 MAX_MEMBERS = 1 << 20  # no machine has so many failure domains; a damaged name may
 SHOWN = 9  # lost members in a message
@@ -70,7 +71,7 @@ def plan_group(
         directory: where the redundancy files lie.
         names: the names of those of this group that exist; at least one.
         locate: where the files of a member belong; a FormatError of it ends the planning.
-        distrusted: paths of files that count as lost whatever their size.
+        distrusted: paths of files, redundancy files too, that count as lost whatever their size.
 
     Raises:
         UnrecoverableError: more is lost than the scheme tolerates.
@@ -87,12 +88,14 @@ def plan_group(
         if i not in parsed:
             lost[i] = "no redundancy file"
         else:
-            found = _read(os.path.join(directory, str(parsed[i])), parsed[i])
+            found = _read(os.path.join(directory, str(parsed[i])), parsed[i], distrusted)
             if isinstance(found, str):
                 lost[i] = found
             else:
                 seen[i] = found
     descriptor = next((found.header.members[i].descriptor for i, found in seen.items()), None)
+    if descriptor is not None and not scheme.is_possible(descriptor):
+        raise FormatError(f"{where}: there is no such group: {descriptor}")
     if descriptor is None or not scheme.tolerates(n, lost.keys(), descriptor):
         raise UnrecoverableError(f"cannot rebuild {where}: lost {describe(lost)}")
     members = _members(seen, n, where)
@@ -152,8 +155,10 @@ def _parse_names(directory: str, names: Sequence[str]) -> tuple[RedsetName, dict
     return first, parsed
 
 
-def _read(path: str, name: RedsetName) -> _Seen | str:
+def _read(path: str, name: RedsetName, distrusted: Collection[str] = ()) -> _Seen | str:
     """Return what is in a redundancy file, or why it counts as lost."""
+    if path in distrusted:
+        return f"damaged: {path}"
     try:
         reader = RedsetReader(path)
     except FileNotFoundError:
@@ -185,7 +190,14 @@ def _members(seen: dict[int, _Seen], n: int, where: str) -> list[Member]:
         place = member.descriptor
         if i >= n or (place.rank, place.ranks) != (i, n):
             raise FormatError(f"a header describes member {i} as {place.rank} of {place.ranks}")
+        if _common(place) != _common(known[0].descriptor):
+            raise FormatError(f"{where}: members 0 and {i} are not of one group")
     return [known[i] for i in range(n)]
+
+
+def _common(place: Descriptor) -> Descriptor:
+    """Return a descriptor without what differs between the members of a group."""
+    return place._replace(rank=0, world_rank=0)
 
 
 def _chunk(scheme: Scheme, seen: dict[int, _Seen], members: list[Member], where: str) -> int:

@@ -5,7 +5,7 @@ All is written under temporary names first. Only when every byte is durable, and
 checksums that are recorded, do the files get their names, the redundancy file last: a process that is
 killed leaves a group that counts as lost as before; the build that succeeds removes what it left.
 
-Memory use is that of the scheme, whatever the sizes of the files.
+Memory use is that of ``combine``, whatever the sizes of the files.
 
 Source: docs/formats/redundancy.md, "rebuild".
 """
@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Collection, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Collection, Mapping, NamedTuple, Optional, Sequence, Union
 
 from scrjob._fsio import fsync_dir
 from scrjob.errors import UnrecoverableError
 from scrjob.formats import redset_header
+from scrjob.redundancy import combine
 from scrjob.redundancy.attributes import apply_attributes
 from scrjob.redundancy.encode import header_of
 from scrjob.redundancy.locate import DataLocator, FilemapLocator
 from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part
+from scrjob.redundancy.openfiles import OpenFiles
 from scrjob.redundancy.paths import make_dirs
 from scrjob.redundancy.plan import plan_group
 from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter
-from scrjob.redundancy.schemes import Outputs
-from scrjob.redundancy.xor import Share
+from scrjob.redundancy.shape import Outputs, Share
 
 if TYPE_CHECKING:
     from scrjob.redundancy.paths import PrefixGuard
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 DIR_MODE = 0o777  # of directories that are made for files, before the umask; as SCR's tools do
 TEMPORARY = ".scrjob-rebuild."
+INSUFFICIENT = "REDSET 0.4.0 ERROR: rank 0 on (null): Insufficient data to rebuild group"
+"""What SCR's rebuild tools say, on stdout, when more is lost than the redundancy covers."""
 
 
 class _Output(NamedTuple):
@@ -50,6 +53,7 @@ def rebuild_files(
     guard: PrefixGuard,
     *,
     distrusted: Collection[str] = (),
+    workers: Optional[int] = None,
 ) -> dict[str, int]:
     """Make one group of a dataset in the prefix whole and return path -> CRC32 of what was written.
 
@@ -58,7 +62,9 @@ def rebuild_files(
         names: names of the group's redundancy files that exist; at least one. Filemaps must have been
             rebuilt before application files.
         guard: decides where files belong.
-        distrusted: filemaps that count as lost whatever their size.
+        distrusted: paths of files, redundancy files and filemaps too, that count as lost whatever their
+            size.
+        workers: threads that work at the same time; by default one for each processor.
 
     Raises:
         UnrecoverableError: more is lost than the scheme tolerates.
@@ -66,18 +72,29 @@ def rebuild_files(
         FormatError: headers, filemaps or file names contradict each other.
         OSError: reading or writing failed.
     """
-    is_map = names[0].startswith(f"{redset_header.MAP_SET}.")
-    locate = FilemapLocator(directory) if is_map else DataLocator(directory, guard)
+    locate = locator(directory, names, guard)
     plan = plan_group(directory, names, locate, distrusted=distrusted)
-    return rebuild_group(plan, crcs=locate.crcs)
+    return rebuild_group(plan, crcs=locate.crcs, workers=workers)
 
 
-def rebuild_group(plan: GroupPlan, *, crcs: Mapping[str, int]) -> dict[str, int]:
+def locator(
+    directory: str, names: Sequence[str], guard: PrefixGuard
+) -> Union[FilemapLocator, DataLocator]:
+    """Return what knows where the files belong that redundancy files of these names protect."""
+    if names[0].startswith(f"{redset_header.MAP_SET}."):
+        return FilemapLocator(directory)
+    return DataLocator(directory, guard)
+
+
+def rebuild_group(
+    plan: GroupPlan, *, crcs: Mapping[str, int], workers: Optional[int] = None
+) -> dict[str, int]:
     """Write what is lost of a group and return path -> CRC32 of the files that were written.
 
     Args:
         plan: from ``plan_group``; if nothing is lost, nothing is touched.
         crcs: recorded checksums by path of the file; what is restored must agree.
+        workers: threads that work at the same time; by default one for each processor.
 
     Raises:
         UnrecoverableError: a restored file has another checksum than the recorded one, so a survivor
@@ -88,19 +105,14 @@ def rebuild_group(plan: GroupPlan, *, crcs: Mapping[str, int]) -> dict[str, int]
     if not plan.lost:
         return {}
     with contextlib.ExitStack() as stack:
-        shares = {}
-        for i in range(plan.shape.n):
-            if i not in plan.lost:
-                data = LogicalReader(plan.parts[i])
-                stack.callback(data.close)
-                shares[i] = Share(data, _open_redset(plan, i, stack))
-        outputs = {i: _create(plan, i, stack) for i in plan.lost}
-        plan.scheme.restore(
-            plan.shape, shares, {i: Outputs(out.data, out.redset) for i, out in outputs.items()}
-        )
+        files = OpenFiles()
+        stack.callback(files.close)
+        shares = open_shares(plan, files, stack)
+        outputs = {i: _create(plan, i, files, stack) for i in plan.lost}
+        sinks = {i: Outputs(out.data, out.redset) for i, out in outputs.items()}
+        combine.run(plan.scheme.restore(plan.shape, shares, sinks), workers=workers)
         written = {}
         for i, out in outputs.items():
-            out.data.close()
             for part, crc in zip(plan.parts[i], out.data.crcs):
                 written[part.path] = crc
                 if crcs.get(part.path, crc) != crc:
@@ -113,13 +125,18 @@ def rebuild_group(plan: GroupPlan, *, crcs: Mapping[str, int]) -> dict[str, int]
     return written
 
 
-def _open_redset(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> RedsetReader:
-    reader = RedsetReader(plan.redset_path(i))
-    stack.callback(reader.close)
-    return reader
+def open_shares(plan: GroupPlan, files: OpenFiles, stack: contextlib.ExitStack) -> dict[int, Share]:
+    """Open what the members that are there bring, until the stack is left."""
+    shares = {}
+    for i in range(plan.shape.n):
+        if i not in plan.lost:
+            payload = RedsetReader(plan.redset_path(i))
+            stack.callback(payload.close)
+            shares[i] = Share(LogicalReader(plan.parts[i], files), payload)
+    return shares
 
 
-def _create(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> _Output:
+def _create(plan: GroupPlan, i: int, files: OpenFiles, stack: contextlib.ExitStack) -> _Output:
     """Create the new files of a lost member; whatever is not renamed in the end is removed."""
     world_rank = plan.members[i].descriptor.world_rank
     mine = os.urandom(4).hex()  # another build of this dataset may be at work
@@ -133,8 +150,7 @@ def _create(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> _Output:
         )
         temporaries.append(Part(path, part.size))
         stack.callback(_remove, path)
-    data = LogicalWriter(temporaries)
-    stack.callback(data.close)
+    data = LogicalWriter(temporaries, files)
     data.create()
     redset = RedsetWriter(
         plan.redset_path(i),

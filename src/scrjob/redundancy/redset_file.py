@@ -10,7 +10,13 @@ import contextlib
 import os
 
 from scrjob.formats import kvtree, redset_header
-from scrjob.redundancy.logical import create_new, open_regular, read_exactly, write_exactly
+from scrjob.redundancy.logical import (
+    WRITEBACK_BYTES,
+    create_new,
+    open_regular,
+    read_exactly,
+    write_exactly,
+)
 
 
 class RedsetReader:
@@ -36,7 +42,7 @@ class RedsetReader:
             raise
 
     def readinto(self, offset: int, view: memoryview) -> None:
-        """Fill ``view`` from ``offset`` in the payload.
+        """Fill ``view`` from ``offset`` in the payload; in any thread.
 
         Raises:
             FormatError: the file ends before.
@@ -68,8 +74,10 @@ class RedsetWriter:
         write_exactly(self._fd, 0, memoryview(image))
 
     def write(self, offset: int, view: memoryview) -> None:
-        """Write ``view`` at ``offset`` in the payload."""
+        """Write ``view`` at ``offset`` in the payload; any order, any thread."""
         write_exactly(self._fd, self._start + offset, view)
+        if len(view) >= WRITEBACK_BYTES:
+            os.posix_fadvise(self._fd, self._start + offset, len(view), os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         """Make what was written durable."""

@@ -6,13 +6,11 @@ Source: docs/scavenge.md, "verification".
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Mapping, Optional
 
-from scrjob._crc import rest_of
 from scrjob.errors import ScavengeError
 from scrjob.formats import dataset
-from scrjob.redundancy.logical import open_regular
+from scrjob.redundancy.logical import file_crc
 
 if TYPE_CHECKING:
     from scrjob.redundancy.build import Built
@@ -55,15 +53,6 @@ def verify_dataset(built: Built, crcs: Mapping[str, int], *, checksum: bool = Tr
             f"{len(damaged)} files have other bytes than were written, the first is {damaged[0]!r}",
             damaged,
         )
-
-
-def file_crc(path: str) -> int:
-    """Return the CRC32 of a regular file's bytes."""
-    fd = open_regular(path)
-    try:
-        return rest_of(fd)
-    finally:
-        os.close(fd)
 
 
 def _same(what: str, wanted: Optional[int], got: int) -> None:

@@ -32,7 +32,7 @@ def copy_case(case, node, scratch, prefix, **options):
     return result, lines
 
 
-@pytest.mark.parametrize(("name", "lost"), datapath.XOR_CASES + datapath.OTHER_SCHEMES)
+@pytest.mark.parametrize(("name", "lost"), datapath.GOOD_CASES)
 def test_copied_tree_is_that_of_the_c_tool(name, lost, golden, tmp_path):
     case = datapath.load(golden(name))
     prefix = case.unpack("prefix_0_before", tmp_path / "prefix")

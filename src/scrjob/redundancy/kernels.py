@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What combines blocks of bytes: NumPy, and ISA-L for products where it is installed.
+
+Importing this imports NumPy. An object here belongs to one thread; its results are valid until its next
+call.
+
+Source: docs/formats/redundancy.md, "Reed-Solomon".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable, Protocol, Sequence
+
+import numpy as np
+
+from scrjob.redundancy import isal
+from scrjob.redundancy.gf256 import POLYNOMIAL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scrjob.redundancy.combine import Span
+
+BITS = 8
+_CARRY = np.uint8(POLYNOMIAL & 0xFF)
+
+
+class Multiplier(Protocol):
+    """Makes sums of products."""
+
+    def prepare(self, factors: Sequence[Sequence[int]]) -> None:
+        """Take the factors of the sources, a row for each sum."""
+        ...
+
+    def combine(self, sources: Sequence[Span], offset: int, length: int) -> list[memoryview]:
+        """Return the sums over ``length`` bytes at ``offset`` of the sources."""
+        ...
+
+
+class Adder:
+    """Adds blocks: exclusive or."""
+
+    def __init__(self, block_bytes: int) -> None:
+        self._sum = np.empty(block_bytes, dtype=np.uint8)
+        self._term = np.empty(block_bytes, dtype=np.uint8)
+        self._sum_view = memoryview(self._sum)
+        self._term_view = memoryview(self._term)
+
+    def combine(self, sources: Sequence[Span], offset: int, length: int) -> list[memoryview]:
+        """Return the sum over ``length`` bytes at ``offset`` of the sources; of none it is zero."""
+        result = self._sum_view[:length]
+        if not sources:
+            self._sum[:length] = 0
+            return [result]
+        first, *others = sources
+        first.source.readinto(first.offset + offset, result)
+        if others:
+            total, term, view = self._sum[:length], self._term[:length], self._term_view[:length]
+            for source, start in others:
+                source.readinto(start + offset, view)
+                np.bitwise_xor(total, term, out=total)
+        return [result]
+
+
+class NumpyMultiplier:
+    """Sums of products with nothing but NumPy.
+
+    A product is the sum of the doubled, redoubled ... block for the bits of its factor. So blocks are
+    first added up by bit, for all sources, and each sum of bits is then doubled once per bit: 7
+    doublings of four passes for a sum, however many sources there are. A table look-up, one per source
+    and byte, is slower from the second source on.
+    """
+
+    def __init__(self, targets: int, block_bytes: int) -> None:
+        self._term = np.empty(block_bytes, dtype=np.uint8)
+        self._term_view = memoryview(self._term)
+        self._mask: NDArray[np.bool_] = np.empty(block_bytes, dtype=np.bool_)
+        self._sums = np.empty((targets, BITS, block_bytes), dtype=np.uint8)
+        self._factors: Sequence[Sequence[int]] = ()
+
+    def prepare(self, factors: Sequence[Sequence[int]]) -> None:
+        """Take the factors of the sources, a row for each sum."""
+        self._factors = factors
+
+    def combine(self, sources: Sequence[Span], offset: int, length: int) -> list[memoryview]:
+        """Return the sums over ``length`` bytes at ``offset`` of the sources."""
+        term = self._term[:length]
+        view = self._term_view[:length]
+        used = [0] * len(self._factors)
+        for number, (source, start) in enumerate(sources):
+            source.readinto(start + offset, view)
+            for row, factors in enumerate(self._factors):
+                factor = factors[number]
+                for bit in range(BITS):
+                    if factor >> bit & 1:
+                        total = self._sums[row, bit, :length]
+                        if used[row] >> bit & 1:
+                            np.bitwise_xor(total, term, out=total)
+                        else:
+                            total[:] = term
+                used[row] |= factor
+        return [
+            memoryview(self._join(self._sums[row, :, :length], bits))
+            for row, bits in enumerate(used)
+        ]
+
+    def _join(self, sums: NDArray[np.uint8], used: int) -> NDArray[np.uint8]:
+        """Return the sum of the rows, each times two to the power of its number."""
+        highest = used.bit_length() - 1
+        if highest < 0:
+            sums[0] = 0
+            return sums[0]
+        total = sums[highest]
+        for bit in reversed(range(highest)):
+            double(total, self._mask[: len(total)])
+            if used >> bit & 1:
+                np.bitwise_xor(total, sums[bit], out=total)
+        return total
+
+
+def double(block: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Multiply a block by 2 in place; ``mask`` is room for as many flags."""
+    carry = mask.view(np.uint8)
+    np.less(block.view(np.int8), 0, out=mask)
+    np.multiply(carry, _CARRY, out=carry)
+    np.add(block, block, out=block)
+    np.bitwise_xor(block, carry, out=block)
+
+
+class IsalMultiplier:
+    """Sums of products by ISA-L, which has instructions for them."""
+
+    def __init__(self, library: isal.Library, targets: int, block_bytes: int) -> None:
+        self._library = library
+        self._term = np.empty(block_bytes, dtype=np.uint8)
+        self._term_view = memoryview(self._term)
+        self._sums = [np.empty(block_bytes, dtype=np.uint8) for _ in range(targets)]
+        self._views = [memoryview(total) for total in self._sums]
+        self._factors: Sequence[Sequence[int]] = ()
+        self._update: isal.Update
+
+    def prepare(self, factors: Sequence[Sequence[int]]) -> None:
+        """Take the factors of the sources, a row for each sum."""
+        if factors != self._factors:
+            self._factors = factors
+            addresses = [total.ctypes.data for total in self._sums[: len(factors)]]
+            self._update = self._library.update(factors, self._term.ctypes.data, addresses)
+
+    def combine(self, sources: Sequence[Span], offset: int, length: int) -> list[memoryview]:
+        """Return the sums over ``length`` bytes at ``offset`` of the sources."""
+        rows = len(self._factors)
+        view = self._term_view[:length]
+        for total in self._sums[:rows]:
+            total[:length] = 0
+        for number, (source, start) in enumerate(sources):
+            source.readinto(start + offset, view)
+            self._update(number, length)
+        return [total[:length] for total in self._views[:rows]]
+
+
+def fastest_multiplier() -> Callable[[int, int], Multiplier]:
+    """Return what makes the fastest multiplier that works here."""
+    library = isal.load()
+    if library is None:
+        return NumpyMultiplier
+
+    def make(targets: int, block_bytes: int) -> Multiplier:
+        return IsalMultiplier(library, targets, block_bytes)
+
+    return make
