@@ -81,6 +81,8 @@ mpiexec.openmpi openmpi-bin
 mpicc.openmpi libopenmpi-dev
 gcc gcc
 EOF
+    # A library is no command.
+    PATH="$PATH:/usr/sbin:/sbin" ldconfig -p | grep -q 'libisal\.so\.2' || missing="$missing libisal2"
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         # shellcheck disable=SC2086  # a list of words
