@@ -16,6 +16,7 @@ world can do; for a capability that is missing the suite asserts that the plugin
 
 from __future__ import annotations
 
+from scrjob.testing.contracts.datapath import DataPathContract
 from scrjob.testing.contracts.launcher import JobLauncherContract
 from scrjob.testing.contracts.metadata import MetadataContract
 from scrjob.testing.contracts.nodetest import NodeTestContract
@@ -23,6 +24,7 @@ from scrjob.testing.contracts.remoteexec import RemoteExecContract
 from scrjob.testing.contracts.resmgr import ResourceManagerContract
 
 __all__ = [
+    "DataPathContract",
     "JobLauncherContract",
     "MetadataContract",
     "NodeTestContract",
