@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
     from scrjob.protocols import Context
 
+CLOCKS_APART_S = 60.0  # nodes whose clocks are further apart have other problems
+
 
 class UnfinishedTransferError(ScavengeError):
     """Files of a dataset are not in the prefix, or not whole. Attribute ``missing``: those not there."""
@@ -132,7 +134,10 @@ def _has_state(prefix: str, dataset_id: int) -> bool:
 
 
 def check_files(prefix: str, dataset_id: int, descriptor: KVTree) -> None:
-    """Return if all files that rank2file lists are in the prefix and as large as the dataset; durable.
+    """Return if all files that rank2file lists are in the prefix, of this dataset, and whole; durable.
+
+    Number and size of all together are those of the descriptor, and none is older than the dataset: they
+    are not of another one of its names, which a restart from an older checkpoint uses again.
 
     Raises:
         UnfinishedTransferError: some are not there, or not whole.
@@ -141,52 +146,68 @@ def check_files(prefix: str, dataset_id: int, descriptor: KVTree) -> None:
         OSError: files cannot be read.
     """
     wanted = dataset.parse(descriptor)
-    if wanted.files is None or wanted.size_bytes is None:
-        raise ScavengeError("its descriptor tells neither number nor size of its files")
+    if wanted.files is None or wanted.size_bytes is None or wanted.created_us is None:
+        raise ScavengeError("its descriptor tells neither number, size nor age of its files")
+    oldest = wanted.created_us / 1e6 - CLOCKS_APART_S
+    files = listed_files(prefix, dataset_id)
+    missing, directories, size = [], set(), 0
+    for name, path in files:
+        try:
+            status = _settled(path)
+        except (FileNotFoundError, NotADirectoryError):
+            missing.append(name)
+            continue
+        if status.st_mtime < oldest:
+            raise UnfinishedTransferError(f"{name!r} is older than the dataset: it is not of it")
+        size += status.st_size
+        directories.add(os.path.dirname(path))
+    if missing:
+        raise UnfinishedTransferError(
+            f"{len(missing)} of {len(files)} files are not there, the first is {missing[0]!r}",
+            tuple(missing),
+        )
+    if (len(files), size) != (wanted.files, wanted.size_bytes):
+        raise UnfinishedTransferError(
+            f"expected {wanted.files} files of {wanted.size_bytes} bytes together, "
+            f"got {len(files)} of {size}"
+        )
+    sync_dirs(directories, os.path.normpath(prefix))
+    fsync_dir(paths.dataset_dir(prefix, dataset_id))
+
+
+def listed_files(prefix: str, dataset_id: int) -> List[Tuple[str, str]]:
+    """Return (name relative to the prefix, path) of the files that rank2file lists.
+
+    Raises:
+        UnfinishedTransferError: there is no list, or not of all ranks.
+        FormatError: it is damaged, or a file is outside of the prefix.
+        OSError: it cannot be read.
+    """
     base = paths.rank2file(prefix, dataset_id)
     try:
         listed = rank2file.read(base)
     except FileNotFoundError as error:
         raise UnfinishedTransferError(f"{error.filename}: there is no list of its files") from error
-    absent_ranks = listed.missing()
-    if absent_ranks:
+    if listed.missing():
         raise UnfinishedTransferError(
             f"{base}: lists the files of {len(listed.entries)} of {listed.ranks} ranks"
         )
     guard = PrefixGuard(prefix)
-    names = [
-        name for rank in sorted(listed.entries) for name in rank2file.files(listed.entries[rank])
-    ]
-    missing, directories, size = [], set(), 0
-    for name in names:
-        path = guard.destination(*os.path.split(os.path.join(guard.prefix, name)))
-        guard.check_real(path)
-        try:
-            size += _settled_size(path)
-        except (FileNotFoundError, NotADirectoryError):
-            missing.append(name)
-        else:
-            directories.add(os.path.dirname(path))
-    if missing:
-        raise UnfinishedTransferError(
-            f"{len(missing)} of {len(names)} files are not there, the first is {missing[0]!r}",
-            tuple(missing),
-        )
-    if (len(names), size) != (wanted.files, wanted.size_bytes):
-        raise UnfinishedTransferError(
-            f"expected {wanted.files} files of {wanted.size_bytes} bytes together, "
-            f"got {len(names)} of {size}"
-        )
-    sync_dirs(directories, guard.prefix)
-    fsync_dir(paths.dataset_dir(prefix, dataset_id))
+    found = []
+    for rank in sorted(listed.entries):
+        for name in rank2file.files(listed.entries[rank]):
+            path = guard.destination(*os.path.split(os.path.join(guard.prefix, name)))
+            guard.check_real(path)
+            found.append((name, path))
+    return found
 
 
-def _settled_size(path: str) -> int:
-    """Return the size of a regular file whose bytes are durable; who transferred it may not have cared."""
+def _settled(path: str) -> os.stat_result:
+    """Return the state of a regular file whose bytes are durable; who moved it may not have cared."""
     fd = open_regular(path)
     try:
         os.fsync(fd)
-        return os.fstat(fd).st_size
+        return os.fstat(fd)
     finally:
         os.close(fd)
 

@@ -170,6 +170,11 @@ def damage_absolute(prefix: Path) -> None:
     rank2file.write(base, {**found.entries, 2: rank2file.entry(["/etc/passwd"])}, 4)
 
 
+def damage_old(prefix: Path) -> None:
+    """A file of the same name and size, of the dataset that had the name before."""
+    os.utime(prefix / "ckpt.6/rank_1.ckpt", (1795333000, 1795333000))
+
+
 def damage_no_descriptor(prefix: Path) -> None:
     change_flush(prefix, lambda tree: tree.add("DATASET", 6).unset("DSETDESC"))
 
@@ -194,7 +199,8 @@ def damage_no_numbers(prefix: Path) -> None:
         (damage_link_out, "leads out of the prefix directory"),
         (damage_absolute, "'/etc' is outside of the prefix directory"),
         (damage_no_descriptor, "flush.scr does not describe it"),
-        (damage_no_numbers, "its descriptor tells neither number nor size"),
+        (damage_no_numbers, "its descriptor tells neither number, size nor age"),
+        (damage_old, "'ckpt.6/rank_1.ckpt' is older than the dataset"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

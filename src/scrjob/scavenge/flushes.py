@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
-from typing import TYPE_CHECKING, Iterator, Optional
+from typing import TYPE_CHECKING, Optional
 
-from scrjob.errors import FormatError, ScavengeError
-from scrjob.formats import dataset, flush, kvtree, paths, rank2file, summary
-from scrjob.redundancy.paths import PrefixGuard
+from scrjob.errors import ScavengeError, ScrError
+from scrjob.formats import flush, kvtree, paths, summary
+from scrjob.poststage import check_files, listed_files
 
 if TYPE_CHECKING:
     from scrjob.formats.flush import FlushEntry
     from scrjob.protocols import JobEnvironment
 
 LOOK_S = 2.0  # files that grow or are made are seen to in this time
-CLOCKS_APART_S = 60.0  # nodes whose clocks are further apart have other problems
 MARKS = (flush.FLUSHING, flush.SYNC_FLUSHING)
 
 
@@ -70,8 +68,8 @@ def _evidence(prefix: str, entry: FlushEntry) -> dict[str, tuple[int, int]]:
         places.append(
             os.path.join(prefix, entry.name.lstrip("/"))
         )  # where many programs put its files
-    with contextlib.suppress(OSError, FormatError):
-        places += {os.path.dirname(path) for path in _listed(prefix, entry.id)}
+    with contextlib.suppress(OSError, ScrError):
+        places += {os.path.dirname(path) for _, path in listed_files(prefix, entry.id)}
     for place in places:
         with contextlib.suppress(OSError), os.scandir(place) as rows:
             for row in rows:
@@ -84,29 +82,16 @@ def _evidence(prefix: str, entry: FlushEntry) -> dict[str, tuple[int, int]]:
 def finish(prefix: str, entry: FlushEntry) -> bool:
     """Write the summary of a dataset whose flush had finished; False if that cannot be told from its files.
 
-    All files that rank2file names are there, of all ranks; number and size of all together are those of the
-    descriptor, and none is older than the dataset: they are not of another one of its number.
+    See ``poststage.check_files``.
 
     Raises:
         OSError: it cannot be written.
     """
     if entry.descriptor is None or not set(MARKS).intersection(entry.locations):
         return False
-    wanted = dataset.parse(entry.descriptor)
-    if None in (wanted.files, wanted.size_bytes, wanted.created_us, wanted.name):
-        return False
-    oldest = (wanted.created_us or 0) / 1e6 - CLOCKS_APART_S
-    files = total = 0
     try:
-        for path in _listed(prefix, entry.id):
-            status = os.lstat(path)
-            if not stat.S_ISREG(status.st_mode) or status.st_mtime < oldest:
-                return False
-            files += 1
-            total += status.st_size
-    except (OSError, FormatError):
-        return False
-    if (files, total) != (wanted.files, wanted.size_bytes):
+        check_files(prefix, entry.id, entry.descriptor)
+    except (ScrError, OSError):
         return False
     kvtree.write(
         paths.summary_file(prefix, entry.id), summary.build(entry.descriptor, complete=True)
@@ -126,22 +111,3 @@ def mark_flushed(prefix: str, dataset_id: int) -> None:
     for mark in MARKS:
         flush.remove_location(tree, dataset_id, mark)
     kvtree.write(path, tree)
-
-
-def _listed(prefix: str, dataset_id: int) -> Iterator[str]:
-    """Yield the paths of the files that rank2file names.
-
-    Raises:
-        FormatError: it is damaged, lacks ranks, or a file is outside of the prefix.
-        OSError: it cannot be read.
-    """
-    table = rank2file.read(paths.rank2file(prefix, dataset_id))
-    if table.missing():
-        raise FormatError(f"no files of ranks {table.missing()[:9]}", path=prefix)
-    guard = PrefixGuard(prefix)
-    for tree in table.entries.values():
-        for name in rank2file.files(tree):
-            directory, base = os.path.split(os.path.join(guard.prefix, name))
-            path = guard.destination(directory, base)
-            guard.check_real(path)
-            yield path
