@@ -40,6 +40,8 @@ CODES = {
     "scr_poststage": (0, 1),
     "scr_prerun": (0, 1),
     "scr_print": (0, 1),
+    "scr_rebuild_partner": (1, 1),
+    "scr_rebuild_rs": (1, 1),
     "scr_rebuild_xor": (1, 1),
     "scr_retries_halt": (1, 0),
     "scr_run": (0, 64),

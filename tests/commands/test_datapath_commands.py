@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""scr_copy, scr_rebuild_xor, scr_scavenge and scr_index --build as commands: words, output, exit codes."""
+"""scr_copy, scr_scavenge and scr_index --build as commands: words, output, exit codes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ import zlib
 import pytest
 
 import datapath
-from groupmaker import make_dataset
-from scrjob.commands import scr_copy, scr_index, scr_rebuild_xor, scr_scavenge
+from scrjob.commands import scr_copy, scr_index, scr_scavenge
 from scrjob.node import __main__ as node_main
 from scrjob.node.copy_main import parse_size
 from scrjob.node.journal import known_crcs
-from scrjob.redundancy.groups import form_groups
 
 HOST = os.uname().nodename
 
@@ -216,56 +214,6 @@ def test_copy_killed_at_any_system_call(resume, golden, tmp_path, capfd):
         tree = datapath.tree(prefix, [r".*\.jsonl", r".*\.tmp"])
         expected = expected or tree
         assert tree == expected, moment
-
-
-class TestRebuildXor:
-    @pytest.fixture
-    def made(self, tmp_path, monkeypatch):
-        made = make_dataset(tmp_path / "p", [[100], [200, 5], [50]], form_groups(range(3), 8))
-        monkeypatch.chdir(made.hidden)
-        return made
-
-    def names(self, made, set_name):
-        return sorted(p.name for p in made.hidden.glob(f"{set_name}.er.*.xor*"))
-
-    def test_both_passes(self, made, capfd):
-        before = made.state()
-        made.lose(1)
-        assert scr_rebuild_xor.main(["map", *self.names(made, "reddescmap")]) == 0
-        assert scr_rebuild_xor.main(["xor", *self.names(made, "reddesc")]) == 0
-        assert made.state() == before
-        assert scr_rebuild_xor.main(["xor", *self.names(made, "reddesc")]) == 0
-        assert said(capfd) == ([], "")
-
-    @pytest.mark.parametrize("words", [[], ["map"], ["--relocate", "/a=/b", "map"]])
-    def test_usage(self, words, capfd):
-        assert scr_rebuild_xor.main(words) == 1
-        lines, _ = said(capfd)
-        assert lines == [
-            "Usage: scr_rebuild_xor [--relocate OLD=NEW] <map|xor> <redundancy file> ..."
-        ]
-
-    def test_too_much_is_lost(self, made, capfd):
-        made.lose(0, 1)
-        assert scr_rebuild_xor.main(["map", *self.names(made, "reddescmap")]) == 1
-        assert "cannot rebuild group 1 of 1 (reddescmap)" in said(capfd)[0][0]
-
-    def test_wrong_files(self, made, capfd):
-        assert scr_rebuild_xor.main(["map", *self.names(made, "reddesc")]) == 1
-        assert scr_rebuild_xor.main(["rs", "reddesc.er.0.rs.grp_1_of_1.mem_1_of_4.redset"]) == 1
-        assert said(capfd)[1].count("not a XOR file of set") == 2
-
-    def test_relocated(self, golden, tmp_path, monkeypatch):
-        case = datapath.load(golden("xor_4"))
-        prefix = case.unpack("prefix_1_copied_lost_node3", tmp_path / "prefix")
-        hidden = prefix / ".scr/scr.dataset.1"
-        monkeypatch.chdir(hidden)
-        for word, set_name in (("map", "reddescmap"), ("xor", "reddesc")):
-            names = sorted(p.name for p in hidden.glob(f"{set_name}.er.*.xor*"))
-            move = f"{case.recorded_prefix}={prefix}"
-            assert scr_rebuild_xor.main(["--relocate", move, word, *names]) == 0
-        truth = case.home / "truth/rank_2.0.dat"
-        assert (prefix / "ckpt.1/rank_2.0.dat").read_bytes() == truth.read_bytes()
 
 
 class TestScavenge:
