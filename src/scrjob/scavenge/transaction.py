@@ -183,7 +183,7 @@ class Transaction:
         True if they still are what was copied: the caches hold these wrong bytes, so that only redundancy
         can help, and another copy would only bring them again.
         """
-        from scrjob.redundancy.verify import file_crc  # noqa: PLC0415 - loaded by now
+        from scrjob.redundancy.logical import file_crc  # noqa: PLC0415 - loaded by now
 
         crcs = self._crcs(copies)
         as_copied = all(crcs.get(path) == file_crc(path) for path in damaged)
