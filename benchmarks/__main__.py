@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 PHASES = HERE.parent / "demo-out" / "phases.json"
 MIB = 1 << 20
+QUICK = 3  # repetitions
 
 
 class Figure(NamedTuple):
@@ -165,6 +166,22 @@ def bench_remoteexec(repeat: int) -> list[Figure]:
     ]
 
 
+def bench_manyfiles(repeat: int) -> list[Figure]:
+    """Very many files, ranks and datasets; a hundredth of them when it is to be quick."""
+    from benchmarks import manyfiles
+
+    few = 1 if repeat > QUICK else 100
+    to = Path(tempfile.gettempdir())
+    measured = manyfiles.measure_index(10_000 // few, min(repeat, 5))
+    measured.update(manyfiles.measure_files(100_000 // few, to, min(repeat, 5)))
+    measured.update(manyfiles.measure_ranks(100_000 // few, to))
+    aims = {"memory": ("MiB", "< 500"), "times cp": ("x", "<= 1.5"), "scr_index": ("s", "< 0.5")}
+    return [
+        Figure("very many", name, value, *next((aims[k] for k in aims if k in name), ("s", "")))
+        for name, value in measured.items()
+    ]
+
+
 def bench_demo(repeat: int) -> list[Figure]:
     """Read what the last demo wrote."""
     del repeat
@@ -181,6 +198,7 @@ GROUPS = {
     "hostlist": bench_hostlist,
     "redundancy": bench_redundancy,
     "remoteexec": bench_remoteexec,
+    "manyfiles": bench_manyfiles,
     "demo": bench_demo,
 }
 
@@ -223,7 +241,7 @@ def main() -> None:
     unknown = set(options.groups) - set(GROUPS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(GROUPS)}")
-    repeat = 3 if options.quick else 15
+    repeat = QUICK if options.quick else 15
     figures = [f for name in options.groups or GROUPS for f in GROUPS[name](repeat)]
     if figures:
         show(figures)

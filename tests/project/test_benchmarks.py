@@ -18,7 +18,7 @@ def test_every_group_gives_figures(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks", "--quick", "--results", str(tmp_path)),
-            *("startup", "kvtree", "redundancy"),
+            *("startup", "kvtree", "redundancy", "manyfiles"),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -33,6 +33,7 @@ def test_every_group_gives_figures(tmp_path: Path) -> None:
         "start-up",
         "kvtree",
         "redundancy",
+        "very many",
     }
     for figure in figures:
         assert figure["value"] > 0

@@ -15,7 +15,7 @@ from scrjob.formats import index, paths
 from scrjob.formats._numbers import atoi
 
 if TYPE_CHECKING:
-    from scrjob.formats.index import Index
+    from scrjob.formats.index import Index, IndexEntry
 
 PROG = "scr_index"
 OPTIONS = (
@@ -122,7 +122,10 @@ def _unreadable(native: Native, error: FormatError) -> None:
 
 
 def _list(native: Native, *, as_json: bool) -> int:
+    import gc  # noqa: PLC0415 - for this only
+
     found = native.read(to_change=False)
+    gc.freeze()  # or the collector looks at ten thousand datasets again and again, for nothing
     if as_json:
         print(_json(native.prefix, found))
     else:
@@ -135,27 +138,33 @@ def _json(prefix: str, found: Index) -> str:
     import json  # noqa: PLC0415 - for this only
 
     current = found.current()
-    datasets = []
-    for entry in found.entries():
-        details = entry.descriptor
-        created = details.created_us
-        datasets.append(
-            {
-                "id": entry.id,
-                "name": details.name,
-                "valid": entry.is_valid,
-                "complete": entry.complete,
-                "checkpoint": details.is_ckpt,
-                "output": details.is_output,
-                "current": details.name is not None and details.name == current,
-                "flushed": entry.flushed,
-                "failed": entry.failed,
-                "fetched": list(entry.fetched),
-                "created": None if created is None else created / 1e6,
-                "files": details.files,
-                "bytes": details.size_bytes,
-                "user": details.user,
-                "jobid": details.job_id,
-            }
-        )
-    return json.dumps({"prefix": prefix, "current": current, "datasets": datasets}, indent=2)
+    rows = (json.dumps(_row(entry, current)) for entry in found.entries())
+    # One line for each dataset: a program wants the text quickly, a reader wants to see something.
+    lines = ",\n".join(rows)
+    datasets = f"[\n{lines}\n]" if lines else "[]"
+    return (
+        f'{{"prefix": {json.dumps(prefix)},\n"current": {json.dumps(current)},\n'
+        f'"datasets": {datasets}}}'
+    )
+
+
+def _row(entry: IndexEntry, current: Optional[str]) -> dict[str, object]:
+    details = entry.descriptor
+    created = details.created_us
+    return {
+        "id": entry.id,
+        "name": details.name,
+        "valid": entry.is_valid,
+        "complete": entry.complete,
+        "checkpoint": details.is_ckpt,
+        "output": details.is_output,
+        "current": details.name is not None and details.name == current,
+        "flushed": entry.flushed,
+        "failed": entry.failed,
+        "fetched": list(entry.fetched),
+        "created": None if created is None else created / 1e6,
+        "files": details.files,
+        "bytes": details.size_bytes,
+        "user": details.user,
+        "jobid": details.job_id,
+    }

@@ -14,6 +14,8 @@ import re
 _INT_BITS = 32
 _LONG_BITS = 64
 _SURELY_INT = 10  # fewer digits always fit 32 bits
+_SURELY_LONG = 19  # and fewer than this 64
+_NOUGHT = ord("0")
 _BLANKS = rb"[ \t\n\v\f\r]*"
 _ATOI = re.compile(_BLANKS + rb"([+-]?[0-9]+)")
 _BASE0 = re.compile(
@@ -66,8 +68,15 @@ def _base0(text: bytes) -> int:
     return -value if sign == b"-" else value
 
 
+def _is_plain(text: bytes) -> bool:
+    """Tell whether a number, as nearly all are, is decimal without a doubt and fits."""
+    return text.isdigit() and len(text) < _SURELY_LONG and (text[0] != _NOUGHT or len(text) == 1)
+
+
 def strtoul(text: bytes) -> int:
     """Return an unsigned 64-bit number; ``0x`` means hexadecimal, a leading 0 octal; too large: the limit."""
+    if _is_plain(text):
+        return int(text)
     value = _base0(text)
     top = (1 << _LONG_BITS) - 1
     return top if abs(value) > top else value & top
@@ -75,7 +84,7 @@ def strtoul(text: bytes) -> int:
 
 def strtoll(text: bytes) -> int:
     """Return a signed 64-bit number; ``0x`` means hexadecimal, a leading 0 octal; too large: the limit."""
-    return _clamp(_base0(text))
+    return int(text) if _is_plain(text) else _clamp(_base0(text))
 
 
 def strtod(text: bytes) -> float:

@@ -36,20 +36,20 @@ class Descriptor(NamedTuple):
 
 def parse(tree: KVTree) -> Descriptor:
     """Return the descriptor in a subtree; a missing id is 0, other missing fields are None."""
-    complete = tree.integer("COMPLETE")
+    complete = tree.integer(b"COMPLETE")
     return Descriptor(
-        id=tree.integer("ID") or 0,
-        name=tree.text("NAME"),
-        is_ckpt=bool(tree.integer("FLAG_CKPT")),
-        is_output=bool(tree.integer("FLAG_OUTPUT")),
-        created_us=tree.int64("CREATED"),
-        user=tree.text("USER"),
-        job_name=tree.text("JOBNAME"),
-        job_id=tree.text("JOBID"),
-        cluster=tree.text("CLUSTER"),
-        ckpt=tree.integer("CKPT"),
-        files=tree.integer("FILES"),
-        size_bytes=tree.unsigned("SIZE"),
+        id=tree.integer(b"ID") or 0,
+        name=tree.text(b"NAME"),
+        is_ckpt=bool(tree.integer(b"FLAG_CKPT")),
+        is_output=bool(tree.integer(b"FLAG_OUTPUT")),
+        created_us=tree.int64(b"CREATED"),
+        user=tree.text(b"USER"),
+        job_name=tree.text(b"JOBNAME"),
+        job_id=tree.text(b"JOBID"),
+        cluster=tree.text(b"CLUSTER"),
+        ckpt=tree.integer(b"CKPT"),
+        files=tree.integer(b"FILES"),
+        size_bytes=tree.unsigned(b"SIZE"),
         complete=None if complete is None else complete == 1,
     )
 

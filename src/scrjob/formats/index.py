@@ -105,17 +105,17 @@ class Index:
 
     def entry(self, dataset_id: int) -> Optional[IndexEntry]:
         """Return what is known of a dataset, None if it is not listed."""
-        found = self.tree.child("DSET", dataset_id)
+        found = self.tree.child(b"DSET", dataset_id)
         if found is None:
             return None
-        failed = found.values("FAILED")
+        failed = found.values(b"FAILED")
         return IndexEntry(
             id=dataset_id,
-            descriptor=dataset.parse(found.child("DSET") or KVTree()),
-            complete=found.integer("COMPLETE") == 1,
-            failed=as_text(failed[0]) if failed else ("" if "FAILED" in found else None),
-            flushed=found.text("FLUSHED"),
-            fetched=tuple(map(as_text, found.values("FETCHED"))),
+            descriptor=dataset.parse(found.child(b"DSET") or KVTree()),
+            complete=found.integer(b"COMPLETE") == 1,
+            failed=as_text(failed[0]) if failed else ("" if b"FAILED" in found else None),
+            flushed=found.text(b"FLUSHED"),
+            fetched=tuple(map(as_text, found.values(b"FETCHED"))),
         )
 
     def entries(self) -> List[IndexEntry]:
@@ -251,17 +251,17 @@ def table_text(index: Index) -> str:
     """Return the table of checkpoints, newest first, without a final newline."""
     current = index.current()
     lines = [_HEADING]
-    below = index.tree.child("DSET") or KVTree()
+    below = index.tree.child(b"DSET") or KVTree()
     # Only what the table needs: an index of ten thousand datasets is listed in a moment.
     for number in reversed(index.ids()):
         found = below.child(number)
-        descriptor = None if found is None else found.child("DSET")
-        if found is None or descriptor is None or not descriptor.integer("FLAG_CKPT"):
+        descriptor = None if found is None else found.child(b"DSET")
+        if found is None or descriptor is None or not descriptor.integer(b"FLAG_CKPT"):
             continue
-        valid = "YES" if found.integer("COMPLETE") == 1 and "FAILED" not in found else "NO"
-        name = descriptor.text("NAME")
+        valid = "YES" if found.integer(b"COMPLETE") == 1 and b"FAILED" not in found else "NO"
+        name = descriptor.text(b"NAME")
         star = "*" if name is not None and name == current else ""
         shown = _UNKNOWN_NAME if name is None else name
-        flushed = found.text("FLUSHED") or ""
+        flushed = found.text(b"FLUSHED") or ""
         lines.append(f"{number:4d} {valid:<5} {flushed:<19} {star:>3} {shown}")
     return "\n".join(lines)

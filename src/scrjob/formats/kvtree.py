@@ -39,6 +39,7 @@ from typing import (
     BinaryIO,
     Callable,
     Dict,
+    Iterable,
     Iterator,
     List,
     Mapping,
@@ -80,11 +81,9 @@ _EMPTY_SCALAR = b"\0" + _ONE + _LEAF_END
 
 def as_key(key: Key) -> bytes:
     """Return the bytes of a key: text as UTF-8 (undecodable bytes kept), integers in decimal."""
-    if isinstance(key, bytes):
-        return key
-    if isinstance(key, int):
-        return b"%d" % key
-    return key.encode("utf-8", "surrogateescape")
+    if isinstance(key, str):
+        return key.encode("utf-8", "surrogateescape")
+    return key if isinstance(key, bytes) else b"%d" % key
 
 
 def as_text(key: bytes) -> str:
@@ -168,6 +167,11 @@ class KVTree:
         self._node[raw] = below
         return KVTree(below)
 
+    def extend(self, keys: Iterable[Key]) -> None:
+        """Add many keys with nothing below them, each at the head unless it exists."""
+        for raw in map(as_key, keys):
+            self._node.setdefault(raw, {})
+
     def put(self, key: Key, value: Key) -> None:
         """Make ``key`` a scalar: drop whatever it had, insert it at the head with this one value."""
         self.set(key).add(value)
@@ -229,17 +233,22 @@ class KVTree:
         below = self._node.get(as_key(key))
         if below is None or len(below) != 1:
             return None
-        return next(iter(below))
+        for value in below:  # quicker than next(iter())
+            return value
+        return None
 
     def text(self, key: Key) -> Optional[str]:
         """Return a scalar as text; None unless the key has exactly one value."""
         value = self.value(key)
-        return None if value is None else as_text(value)
+        return None if value is None else value.decode("utf-8", "surrogateescape")
 
     def integer(self, key: Key) -> Optional[int]:
         """Return the first value as a C int (32 bits); None if there is none. Several are tolerated."""
         below = self._node.get(as_key(key))
-        return _numbers.atoi(next(reversed(below))) if below else None
+        if below:
+            for value in reversed(below):
+                return _numbers.atoi(value)
+        return None
 
     def unsigned(self, key: Key) -> Optional[int]:
         """Return a byte count, CRC or other unsigned 64-bit scalar; None unless exactly one value."""
@@ -320,6 +329,24 @@ def decode_image(data: bytes, path: str = "") -> Tuple[KVTree, int]:
     """
     if not data:
         return KVTree(), 0
+    size, end = _check(data, path)
+    return KVTree(_without_gc(_tree, data[HEADER.size : end], path)), size
+
+
+def packed(data: bytes, path: str = "") -> memoryview:
+    """Return the packed tree of an image, checked as by ``decode_image`` but not read; b"" for no bytes.
+
+    Raises:
+        TruncatedError, ChecksumError, UnsupportedVersionError, FormatError: as ``decode_image``.
+    """
+    if not data:
+        return memoryview(b"")
+    _, end = _check(data, path)
+    return memoryview(data)[HEADER.size : end]
+
+
+def _check(data: bytes, path: str) -> Tuple[int, int]:
+    """Return length of the image and end of its tree, both in bytes."""
     cursor = Cursor(data, path)
     size, flags = _header(cursor, path)
     cursor.need(size - HEADER.size, "tree")
@@ -332,7 +359,7 @@ def decode_image(data: bytes, path: str = "") -> Tuple[KVTree, int]:
             raise ChecksumError(
                 f"CRC32 mismatch: expected {stored:#010x}, got {actual:#010x}", path=path
             )
-    return KVTree(_without_gc(_tree, data[HEADER.size : end], path)), size
+    return size, end
 
 
 def _header(cursor: Cursor, path: str) -> Tuple[int, int]:

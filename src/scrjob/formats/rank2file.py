@@ -39,8 +39,8 @@ class Rank2File(NamedTuple):
 def entry(paths: Iterable[str], expected: Optional[int] = None) -> KVTree:
     """Return a rank's subtree: its files, relative to the prefix, and how many there should be."""
     tree = KVTree()
-    for path in paths:
-        tree.add("FILE", path)
+    if names := list(paths):
+        tree.set("FILE").extend(names)
     if expected is not None:
         tree.put("FILES", expected)
     return tree

@@ -13,7 +13,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+)
 
 from scrjob.errors import (
     FormatError,
@@ -25,7 +36,7 @@ from scrjob.formats import flush, index, kvtree, paths, rank2file, redset_header
 from scrjob.redundancy import rebuild
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
 from scrjob.redundancy.plan import is_covered
-from scrjob.redundancy.scan import GroupKey, Scan, scan_dataset
+from scrjob.redundancy.scan import GroupKey, Scan, scan_again, scan_dataset
 
 if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
@@ -144,7 +155,7 @@ class _Builder:
             if not self._rebuild(scan, missing):
                 return None
             if self.rebuilt:
-                scan = self._scan()
+                scan = scan_again(self.directory, self.guard, self.error, scan, self.rebuilt)
                 missing = scan.missing()
         if missing is None:
             self.error(f"Dataset {self.dataset_id} has more than one value for the number of ranks")
@@ -257,22 +268,36 @@ class _Builder:
 
     def write(self, built: Built, descriptor: KVTree) -> None:
         """Write the maps and the summary of a complete dataset."""
-        entries = {
-            rank: rank2file.entry(map(self.guard.relative, files.accepted), files.expected)
-            for rank, files in built.scan.ranks.items()
-        }
         rank2file.write(
             paths.rank2file(self.guard.prefix, self.dataset_id),
-            entries,
-            built.scan.world_ranks or len(entries),
+            _Entries(built.scan, self.guard),
+            built.scan.world_ranks or len(built.scan.ranks),
         )
-        directories = {os.path.dirname(path) for path in built.scan.files()}
+        directories = {name for name in built.scan.directories if os.path.isdir(name)}
         sync_dirs(directories, self.guard.prefix)
         remove_leftovers(directories | {self.directory}, self.dataset_id)
         kvtree.write(
             paths.summary_file(self.guard.prefix, self.dataset_id),
             summary.build(descriptor, complete=True),
         )
+
+
+class _Entries(Mapping[int, "KVTree"]):
+    """The entries of rank2file, each made when it is asked for: there can be very many."""
+
+    def __init__(self, scan: Scan, guard: PrefixGuard) -> None:
+        self._ranks = scan.ranks
+        self._guard = guard
+
+    def __getitem__(self, rank: int) -> KVTree:
+        files = self._ranks[rank]
+        return rank2file.entry(map(self._guard.relative, files.accepted), files.expected)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ranks)
+
+    def __len__(self) -> int:
+        return len(self._ranks)
 
 
 def _read_summary(prefix: str, dataset_id: int) -> Optional[summary.Summary]:

@@ -8,7 +8,8 @@ nothing is created or replaced outside the prefix directory on their word.
 from __future__ import annotations
 
 import os
-from typing import Iterable, List, NamedTuple, Tuple
+import stat
+from typing import Iterable, NamedTuple, Set, Tuple
 
 from scrjob._fsio import fsync_dir
 from scrjob.errors import FormatError, UsageError
@@ -70,7 +71,7 @@ class PrefixGuard:
         self.prefix = os.path.normpath(prefix)
         self.moves: Tuple[Relocation, ...] = tuple(moves)
         self._real = os.path.realpath(self.prefix)
-        self._trusted: List[str] = []
+        self._trusted: Set[str] = set()
 
     def destination(self, directory: str, name: str) -> str:
         """Return the path of file ``name`` in a recorded ``directory``, relocated.
@@ -109,17 +110,50 @@ class PrefixGuard:
         Raises:
             FormatError: they do.
         """
-        parent = os.path.dirname(path)
-        if parent in self._trusted:
+        self.check_real_dir(os.path.dirname(path))
+
+    def check_real_dir(self, directory: str) -> None:
+        """Refuse a directory that is reached, or whose existing parents are, through links that lead out.
+
+        Raises:
+            FormatError: it is.
+        """
+        if directory in self._trusted:
             return
-        if not is_below(os.path.realpath(parent), self._real):
+        if is_below(directory, self.prefix) and self._has_no_links(directory):
+            return
+        if not is_below(os.path.realpath(directory), self._real):
             raise FormatError(
-                f"{parent!r} leads out of the prefix directory {self.prefix!r} through a symbolic link"
+                f"{directory!r} leads out of the prefix directory {self.prefix!r} "
+                "through a symbolic link"
             )
-        self._trusted = [parent]
+
+    def _has_no_links(self, directory: str) -> bool:
+        """Tell whether all below the prefix on the way to a directory are directories, or absent.
+
+        Those that exist are asked once only: very many ranks can have a directory each.
+        """
+        found = []
+        while directory != self.prefix and directory not in self._trusted:
+            try:
+                mode = os.lstat(directory).st_mode
+            except FileNotFoundError:
+                pass  # whoever makes it asks again
+            except OSError:
+                return False
+            else:
+                if not stat.S_ISDIR(mode):
+                    return False
+                found.append(directory)
+            directory = os.path.dirname(directory)
+        self._trusted.update(found)
+        return True
 
     def relative(self, path: str) -> str:
         """Return a destination as rank2file has it: relative to the prefix."""
+        start = self.prefix.rstrip("/") + "/"
+        if path.startswith(start):  # as all are that ``destination`` gives
+            return path[len(start) :]
         return os.path.relpath(path, self.prefix)
 
 

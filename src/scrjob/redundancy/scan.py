@@ -9,27 +9,32 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
+from scrjob._fsio import read_bounded
 from scrjob.errors import FormatError
-from scrjob.formats import filemap, kvtree, redset_header
+from scrjob.formats import filemap, redset_header
+from scrjob.formats.places import Reader
 from scrjob.formats.rank2file import MAX_RANKS
+from scrjob.redundancy.paths import check_name
 from scrjob.redundancy.redset_file import RedsetReader
 
 if TYPE_CHECKING:
-    from scrjob.formats.filemap import FileMeta
+    from scrjob.formats.places import Place
     from scrjob.formats.redset_header import RedsetName
     from scrjob.redundancy.paths import PrefixGuard
 
 GroupKey = Tuple[str, str, int]
 """Set name, type and group number."""
 
+Complain = Callable[[str], None]
+
 
 class RankFiles(NamedTuple):
-    """The files of one rank: how many there should be, and path -> record of those that are right."""
+    """The files of one rank: how many there should be, and path -> bytes of those that are right."""
 
     expected: int
-    accepted: Dict[str, FileMeta]
+    accepted: Dict[str, int]
 
     @property
     def is_whole(self) -> bool:
@@ -46,6 +51,7 @@ class Scan(NamedTuple):
         groups: names of redundancy files by group, each list by ascending member.
         unreadable: paths of filemaps that are there but cannot be read.
         crcs: recorded checksums by path in the prefix, of accepted and of missing files.
+        directories: where files belong.
     """
 
     ranks: Dict[int, RankFiles]
@@ -53,6 +59,7 @@ class Scan(NamedTuple):
     groups: Dict[GroupKey, List[RedsetName]]
     unreadable: Set[str]
     crcs: Dict[str, int]
+    directories: Set[str]
 
     def missing(self) -> Optional[List[int]]:
         """Return the ranks that lack files, ascending; None if the size of the job is not known."""
@@ -66,12 +73,12 @@ class Scan(NamedTuple):
             if rank not in self.ranks or not self.ranks[rank].is_whole
         ]
 
-    def files(self) -> Dict[str, FileMeta]:
-        """Return path -> record of all accepted files."""
-        return {path: meta for rank in self.ranks.values() for path, meta in rank.accepted.items()}
+    def files(self) -> Dict[str, int]:
+        """Return path -> bytes of all accepted files."""
+        return {path: size for rank in self.ranks.values() for path, size in rank.accepted.items()}
 
 
-def scan_dataset(directory: str, guard: PrefixGuard, complain: Callable[[str], None]) -> Scan:
+def scan_dataset(directory: str, guard: PrefixGuard, complain: Complain) -> Scan:
     """Return what there is of the dataset whose metadata is in ``directory``.
 
     Args:
@@ -83,22 +90,60 @@ def scan_dataset(directory: str, guard: PrefixGuard, complain: Callable[[str], N
         OSError: the directory cannot be listed.
     """
     scanner = _Scanner(guard, complain)
-    typed: Dict[GroupKey, List[RedsetName]] = {}
-    filemaps: Dict[int, str] = {}
-    for name in os.listdir(directory):
-        rank = filemap.rank_of(name)
-        found = redset_header.parse_name(name)
-        if rank is not None:
-            filemaps[rank] = os.path.join(directory, name)
-        elif found is not None and found.type != "single":
-            typed.setdefault((found.set_name, found.type, found.group), []).append(found)
-    for rank in sorted(filemaps):
-        scanner.filemap(rank, filemaps[rank])
-    groups = {key: sorted(typed[key], key=lambda name: name.member) for key in sorted(typed)}
+    ranks, groups = _listed(directory)
+    for rank in ranks:
+        scanner.filemap(rank, os.path.join(directory, filemap.file_name(rank)))
     if scanner.world_ranks is None:
         # No rank that is left has files of its own; the redundancy headers know the size of the job.
         scanner.world_ranks = _world_ranks(directory, groups)
-    return Scan(scanner.ranks, scanner.world_ranks, groups, scanner.unreadable, scanner.crcs)
+    return scanner.result(groups)
+
+
+def _listed(directory: str) -> Tuple[List[int], Dict[GroupKey, List[RedsetName]]]:
+    """Return the ranks that have filemaps and the redundancy files, both in ascending order."""
+    typed: Dict[GroupKey, List[RedsetName]] = {}
+    ranks: List[int] = []
+    for name in os.listdir(directory):
+        rank = filemap.rank_of(name)
+        if rank is not None:
+            ranks.append(rank)
+            continue
+        found = redset_header.parse_name(name)
+        if found is not None and found.type != "single":
+            typed.setdefault((found.set_name, found.type, found.group), []).append(found)
+    return sorted(ranks), {
+        key: sorted(typed[key], key=lambda name: name.member) for key in sorted(typed)
+    }
+
+
+def scan_again(
+    directory: str, guard: PrefixGuard, complain: Complain, before: Scan, changed: Iterable[str]
+) -> Scan:
+    """Return what there is after a rebuild: only ranks that were not whole or have changed are looked at.
+
+    Args:
+        directory: see ``scan_dataset``.
+        guard: see there.
+        complain: see there.
+        before: the scan before the rebuild.
+        changed: paths that the rebuild wrote.
+
+    Raises:
+        OSError: the directory cannot be listed.
+    """
+    written = set(changed)
+    scanner = _Scanner(guard, complain)
+    for rank, files in before.ranks.items():
+        if files.is_whole and written.isdisjoint(files.accepted):
+            scanner.ranks[rank] = files
+    scanner.world_ranks = before.world_ranks
+    scanner.crcs.update(before.crcs)
+    scanner.directories.update(before.directories)
+    ranks, groups = _listed(directory)
+    for rank in ranks:
+        if rank not in scanner.ranks:
+            scanner.filemap(rank, os.path.join(directory, filemap.file_name(rank)))
+    return scanner.result(groups)
 
 
 def _world_ranks(directory: str, groups: Dict[GroupKey, List[RedsetName]]) -> Optional[int]:
@@ -113,69 +158,82 @@ def _world_ranks(directory: str, groups: Dict[GroupKey, List[RedsetName]]) -> Op
 
 
 class _Scanner:
-    def __init__(self, guard: PrefixGuard, complain: Callable[[str], None]) -> None:
+    def __init__(self, guard: PrefixGuard, complain: Complain) -> None:
         self.guard = guard
         self.complain = complain
+        self.reader = Reader()
         self.ranks: Dict[int, RankFiles] = {}
         self.world_ranks: Optional[int] = None
         self.unreadable: Set[str] = set()
         self.crcs: Dict[str, int] = {}
+        self.directories: Set[str] = set()
+
+    def result(self, groups: Dict[GroupKey, List[RedsetName]]) -> Scan:
+        ranks = {rank: self.ranks[rank] for rank in sorted(self.ranks)}
+        return Scan(ranks, self.world_ranks, groups, self.unreadable, self.crcs, self.directories)
 
     def filemap(self, rank: int, path: str) -> None:
         try:
-            listed = filemap.parse(kvtree.read(path))
+            listed = self.reader.read(read_bounded(path), path)
         except (FormatError, OSError) as error:
             # The C tool gives up here and loses all later ranks; taken as absent it can be rebuilt.
             self.complain(f"Error reading filemap: {error}")
             self.unreadable.add(path)
             return
-        accepted: Dict[str, FileMeta] = {}
-        for recorded, meta in listed.items():
-            place = self._accept(recorded, meta)
-            if place is not None and meta is not None:
-                accepted[place] = meta
+        accepted: Dict[str, int] = {}
+        at: Dict[str, str] = {}  # recorded directory -> where it is, with a slash; mostly one
+        for recorded, place in listed.items():
+            path, size = self._accept(recorded, place, at)
+            if path:
+                accepted[path] = size
         self.ranks[rank] = RankFiles(len(listed), accepted)
 
-    def _accept(self, recorded: str, meta: Optional[FileMeta]) -> Optional[str]:
-        """Return where a file lies in the prefix if it is as recorded; None, and a line, if not."""
-        if meta is None or meta.directory is None or meta.name is None:
+    def _accept(self, recorded: str, place: Optional[Place], at: Dict[str, str]) -> Tuple[str, int]:
+        """Return path and bytes of a file if it is as recorded; ("", 0), and a line, if not."""
+        if place is None or place.directory is None or place.name is None:
             self.complain(f"Reading path and name from meta data from {recorded}")
-        elif meta.ranks is None:
+        elif place.ranks is None:
             self.complain(f"Reading number of ranks from meta data from {recorded}")
-        elif meta.stat.size_bytes is None:
+        elif place.size_bytes is None:
             self.complain(f"Reading filesize from meta data from {recorded}")
         else:
-            return self._compare(meta, meta.directory, meta.name, meta.ranks)
-        return None
+            try:
+                check_name(place.name)
+                directory = at.get(place.directory)
+                if directory is None:
+                    directory = self.guard.directory(place.directory)
+                    self.guard.check_real_dir(directory)
+                    self.directories.add(directory)
+                    directory = at[place.directory] = os.path.join(directory, "")
+            except FormatError as error:
+                self.complain(str(error))
+                return "", 0
+            path = directory + place.name
+            if self._is_right(path, place, place.ranks, place.size_bytes):
+                return path, place.size_bytes
+        return "", 0
 
-    def _compare(self, meta: FileMeta, directory: str, name: str, ranks: int) -> Optional[str]:
+    def _is_right(self, path: str, place: Place, ranks: int, size_bytes: int) -> bool:
         if self.world_ranks is None:
             self.world_ranks = ranks
-        try:
-            path = self.guard.destination(directory, name)
-            self.guard.check_real(path)
-        except FormatError as error:
-            self.complain(str(error))
-            return None
-        if meta.crc is not None:
-            self.crcs[path] = meta.crc
-        wanted = meta.stat.size_bytes
+        if place.crc is not None:
+            self.crcs[path] = place.crc
         try:
             status = os.lstat(path)
-        except OSError:
+        except (OSError, ValueError):  # a NUL in it
             status = None
-        if not meta.complete:
+        if not place.complete:
             self.complain(f"File is not complete: {path}")
         elif status is None or not stat.S_ISREG(status.st_mode):
             self.complain(f"File does not exist: {path}")
-        elif status.st_size != wanted:
+        elif status.st_size != size_bytes:
             self.complain(
-                f"File is {status.st_size} bytes but expected to be {wanted} bytes: {path}"
+                f"File is {status.st_size} bytes but expected to be {size_bytes} bytes: {path}"
             )
         elif ranks != self.world_ranks:
             self.complain(
                 f"File was created with {ranks} ranks, but expected {self.world_ranks} ranks: {path}"
             )
         else:
-            return path
-        return None
+            return True
+        return False

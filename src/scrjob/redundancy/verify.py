@@ -39,7 +39,7 @@ def verify_dataset(built: Built, crcs: Mapping[str, int], *, checksum: bool = Tr
         OSError: a file cannot be read.
     """
     files = built.scan.files()
-    size = sum(meta.stat.size_bytes or 0 for meta in files.values())
+    size = sum(files.values())
     if built.descriptor is not None:
         wanted = dataset.parse(built.descriptor)
         _same(f"files of dataset {wanted.id}", wanted.files, len(files))

@@ -261,7 +261,7 @@ class Transaction:
             reasons = "; ".join([line for line in said if "ERROR" in line][-2:])
             raise self._incomplete(reasons, copies)
         files = whole[0].scan.files()
-        size = sum(meta.stat.size_bytes or 0 for meta in files.values())
+        size = sum(files.values())
         return len(files), size, whole[0].rebuilt
 
     def _build_there(self, index: Any, copies: list[NodeCopy]) -> tuple[int, int, dict[str, int]]:
