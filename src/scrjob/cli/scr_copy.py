@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DatasetId = Union[int, str]
 
 BUFFER_BYTES = 1048576  # what SCR's own scavenge gives
+SAID_CHARS = 200  # of what is no report, in an error
 
 _TAIL = re.compile(r" @ \S+:[0-9]+\Z")  # where in SCR's sources
 _HEAD = re.compile(
@@ -121,7 +122,9 @@ class SCRCopy(_tool.Wrapper):
         found = _told(stdout) if self.is_native else _overheard(stdout)
         if found is not None and (rc == 0 or found.errors):
             return found._replace(rc=rc)
-        said = (result.stderr(node).strip() or stdout.strip() or "nothing").splitlines()[-1]
+        said = (result.stderr(node).strip() or stdout.strip() or "nothing").splitlines()[-1][
+            :SAID_CHARS
+        ]
         return CopyReport(rc, errors=(f"exit code {rc} and no report; it said: {one_line(said)}",))
 
 
@@ -145,7 +148,7 @@ def _told(stdout: str) -> Optional[CopyReport]:
             errors=tuple(str(error) for error in told["errors"]),
             crcs={str(path): int(crc) for path, crc in told["crc"].items()},
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from scrjob.protocols import Context
     from scrjob.scrlog import EventLog
 
+LARGEST_SIZE = (1 << 31) - 1  # SCR's scr_log_transfer reads bytes as a C int
+
 
 class SCRLog:
     """Records events of one job; whether and where, the SCR_LOG_* settings say.
@@ -104,12 +106,13 @@ class SCRLog:
             name: dataset name.
             start: Unix seconds; default now.
             secs: how long it took.
-            nbytes: how much; SCR's executable records 32 bits of it.
+            nbytes: how much; not recorded if SCR's executable would record another number.
             files: how many.
         """
         number = None if dset is None else _tool.dataset_id(dset)
         if self._transfers is not None:
-            extra = {"-X": from_, "-Y": to, "-B": _whole(nbytes), "-F": _whole(files)}
+            size = None if nbytes is not None and nbytes > LARGEST_SIZE else nbytes
+            extra = {"-X": from_, "-Y": to, "-B": _whole(size), "-F": _whole(files)}
             when = _tool.clock_of(self._context).now() if start is None else start  # or it crashes
             return self._ask(self._transfers, label, number, name, _whole(when), secs, extra)
         return self._native().transfer(

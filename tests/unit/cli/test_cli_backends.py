@@ -208,6 +208,15 @@ def test_log_tool_gets_whole_seconds() -> None:
     assert not cli.SCRLog("/p", "42", context=world, bin_dir="/b").event("E")
 
 
+@pytest.mark.parametrize(("nbytes", "words"), [(2147483647, " -B 2147483647"), (2147483648, "")])
+def test_a_size_that_scrs_tool_would_falsify_is_left_out(nbytes: int, words: str) -> None:
+    """It keeps 32 bits: 5000000000 becomes 705032704."""
+    world, asked = scripted(0, "")
+    log = cli.SCRLog("/p", "42", context=world, bin_dir="/b")
+    assert log.transfer("X", to="/t", nbytes=nbytes, files=1, start=5)
+    assert " ".join(asked[0]) == f"-p /p -i 42 -T X -S 5 -Y /t{words} -F 1"
+
+
 def test_resume_waits_for_the_executable() -> None:
     world, asked = scripted(0, "name\n")
     assert cli.SCRFlushFile("/p", context=world, bin_dir="/b").resume(4)

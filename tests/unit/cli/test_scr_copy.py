@@ -122,8 +122,19 @@ def test_our_own_program_tells_more() -> None:
     assert without_report(said) == "scr_copy: node2: Return code: 1\n"
 
 
-@pytest.mark.parametrize("said", ["", "{}", "[1]", '{"rc": "x"}', json.dumps({**TOLD, "crc": []})])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "{}",
+        "[1]",
+        '{"rc": "x"}',
+        json.dumps({**TOLD, "crc": []}),
+        json.dumps({**TOLD, "bytes": float("inf")}),
+        '{"rc":' * 100_000,
+    ],
+)
 def test_our_own_program_without_its_report(said: str) -> None:
     found = report(said, 0, bin_dir="")
     assert found.files is None
-    assert found.errors == (f"exit code 0 and no report; it said: {said or 'nothing'}",)
+    assert found.errors == (f"exit code 0 and no report; it said: {said[:200] or 'nothing'}",)

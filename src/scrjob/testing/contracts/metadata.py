@@ -392,6 +392,22 @@ class MetadataContract:
         assert first.startswith(("1970-01-01T", "1969-12-31T"))
         assert second.endswith(", jobid=42, event=RUN_START")
 
+    def test_log_of_a_transfer(self, world: MetadataWorld) -> None:
+        os.makedirs(os.path.join(world.prefix, ".scr"))
+        log = world.log(SCR_LOG_ENABLE="1", SCR_LOG_SYSLOG_ENABLE="0")
+        where = {"from_": "/cache", "to": "/p"}
+        told = {"dset": "7", "name": "ckpt.7", "start": 1000, "secs": 2, "nbytes": 30, "files": 4}
+        assert log.transfer("SCAVENGE", **where, **told) is True
+        assert log.transfer("FETCH") is True
+        with open(os.path.join(world.prefix, ".scr", "log"), encoding="utf-8") as file:
+            first, second = file.read().splitlines()
+        assert first.endswith(
+            ', jobid=42, xfer=SCAVENGE, from=/cache, to=/p, dset=7, name="ckpt.7", '
+            "secs=2.000000, bytes=30.000000, files=4"
+        )
+        assert first.startswith(("1970-01-01T", "1969-12-31T"))
+        assert second.endswith(", jobid=42, xfer=FETCH")
+
     def test_log_that_cannot_be_written(self, world: MetadataWorld) -> None:
         log = world.log(SCR_LOG_ENABLE="1", SCR_LOG_SYSLOG_ENABLE="0")
         assert log.event("RUN_START") is False
