@@ -71,7 +71,7 @@ class HeatJob(RigJob):
         ]
         prefix = directory / "prefix"
         super().__init__(rig, directory, prefix, command, {**SETTINGS, **(settings or {})})
-        prefix.mkdir(parents=True)
+        prefix.mkdir(parents=True, exist_ok=True)
 
     def start(self, options: Sequence[str] = ()) -> HeatJob:
         """Start it in an allocation of its own, under salloc."""

@@ -94,6 +94,29 @@ def test_during_the_scavenge(rig: Rig, tmp_path: Path) -> None:
     assert "YES" in listed.stdout, listed.stdout
 
 
+@pytest.mark.parametrize(
+    ("settings", "dead"),
+    [
+        ({"SCR_COPY_TYPE": "PARTNER"}, ["n2"]),
+        ({"SCR_COPY_TYPE": "PARTNER"}, ["n1", "n3"]),  # no neighbours: each one's copy is left
+        ({"SCR_COPY_TYPE": "RS", "SCR_SET_FAILURES": "2"}, ["n1", "n2"]),
+    ],
+    ids=["partner-1", "partner-2", "rs-2"],
+)
+def test_with_other_redundancy(
+    rig: Rig, tmp_path: Path, settings: dict[str, str], dead: list[str]
+) -> None:
+    """As many nodes as there are spares die at once; the newest checkpoint is rebuilt in cache."""
+    job = HeatJob(rig, tmp_path, nodes=6, settings=settings).start()
+    job.wait_dataset(3)
+    for host in dead:
+        rig.kill(host)
+    went_on(job, dead)
+    assert job.dataset_of_restart()[-1] >= 3
+    assert "REBUILD_SUCCESS" in job.labels()
+    assert not {"REBUILD_FAIL", "FETCH_START"} & set(job.labels()), job.labels()
+
+
 def test_two_in_different_sets(rig: Rig, tmp_path: Path) -> None:
     job = HeatJob(rig, tmp_path, nodes=6, settings={"SCR_SET_SIZE": "2"}).start()
     job.wait_dataset(3)

@@ -34,6 +34,26 @@ def test_the_spare_is_used_up(rig: Rig, tmp_path: Path) -> None:
     assert "YES" in index.splitlines()[1], index
 
 
+def test_what_two_dead_nodes_held_is_rebuilt_in_the_prefix(rig: Rig, tmp_path: Path) -> None:
+    """Too few nodes are left to restart on; a later job goes on from what was scavenged."""
+    dead = ["n2", "n3"]
+    settings = {"SCR_COPY_TYPE": "RS", "SCR_SET_FAILURES": "2"}
+    job = HeatJob(rig, tmp_path, settings=settings).start()
+    job.wait_dataset(3)
+    for host in dead:
+        rig.kill(host)
+    assert job.end() == TOO_FEW, job.said
+    assert job.dataset_of_restart() == []
+    newest = job.state()["saved"][0]
+    assert newest["dataset_id"] >= 3, job.said
+    for host in dead:
+        rig.revive(host)
+    later = HeatJob(rig, tmp_path, settings=settings).start()
+    assert later.end() == 0, later.said
+    assert f"from step {newest['dataset_id'] * 10} " in later.printed, later.printed
+    assert later.is_right()
+
+
 def test_too_many_die_at_once(rig: Rig, tmp_path: Path) -> None:
     """Nothing that is left makes a whole dataset but the one that was flushed: it stays as it is."""
     job = HeatJob(rig, tmp_path, steps=400, settings={"SCR_FLUSH": "2"}).start()

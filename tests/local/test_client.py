@@ -146,6 +146,42 @@ def test_a_wiped_node_is_rebuilt_to_the_last_byte(job: Job, ranks: int):
     assert "FETCH_START" not in labels
 
 
+PARTNER = {"SCR_COPY_TYPE": "PARTNER"}
+RS = {"SCR_COPY_TYPE": "RS"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "lost"),
+    [
+        (PARTNER, ("node1", "node3")),  # no neighbours
+        (RS, ("node2", "node3")),
+        ({**RS, "SCR_MPI_BUF_SIZE": "1000"}, ("node1", "node4")),
+    ],
+)
+def test_several_wiped_nodes_are_rebuilt_to_the_last_byte(
+    job: Job, settings: dict[str, str], lost: tuple[str, ...]
+):
+    assert job.run("1234", 8, 1, 2, **settings) == Report(None, True, [True, True])
+    before = {node: job.snapshot(node) for node in lost}
+    kind = settings["SCR_COPY_TYPE"].lower()
+    assert all(any(f".{kind}.grp_" in path for path in found) for found in before.values())
+    for node in lost:
+        job.here.wipe(node)
+    assert job.run("1234", 8, 3, 0, **settings) == Report("ckpt.2", True, [])
+    assert {node: job.snapshot(node) for node in lost} == before
+    labels = job.log()
+    assert labels.count("REBUILD_SUCCESS") == 2
+    assert "FETCH_START" not in labels
+
+
+def test_one_more_loss_is_too_much(job: Job):
+    job.run("1234", 4, 1, 1, **RS)
+    for node in ("node1", "node2", "node3"):
+        job.here.wipe(node)
+    assert job.run("1234", 4, 2, 1, **RS) == Report(None, True, [True])
+    assert job.log().count("REBUILD_FAIL") == 1
+
+
 def test_pieces_smaller_than_chunks_and_sets_of_two(job: Job):
     settings = {"SCR_MPI_BUF_SIZE": "1000", "SCR_SET_SIZE": "2"}
     job.run("1234", 8, 1, 1, **settings)
@@ -232,20 +268,26 @@ def test_bypass_protects_the_filemaps(job: Job):
     assert "FETCH_START" not in job.log()
 
 
-@pytest.mark.parametrize("lost", ["", "node3"])
-def test_what_the_client_writes_can_be_scavenged_without_a_node(job: Job, lost: str):
-    job.run("1234", 8, 1, 2)
-    if lost:
-        job.here.fail(lost)
-        job.here.wait_state(lost, "dead")
-    up = ",".join(node for node in job.here.nodes if node not in (lost, "node5"))
+@pytest.mark.parametrize(
+    ("settings", "lost"),
+    [({}, ()), ({}, ("node3",)), (PARTNER, ("node2", "node4")), (RS, ("node3", "node4"))],
+)
+def test_what_the_client_writes_can_be_scavenged_without_some_nodes(
+    job: Job, settings: dict[str, str], lost: tuple[str, ...]
+):
+    job.run("1234", 8, 1, 2, **settings)
+    for node in lost:
+        job.here.fail(node)
+        job.here.wait_state(node, "dead")
+    up = ",".join(node for node in job.here.nodes if node not in (*lost, "node5"))
     assert job.command("scr_scavenge", "-j", up, "-i", "2") == 0
     job.assert_in_prefix(2, 8)
     assert job.command("scr_index", "--prefix", str(job.prefix), "--current", "ckpt.2") == 0
     for node in job.here.nodes:
-        if node != lost:
+        if node in lost:
+            job.here.revive(node)
+        else:
             job.here.wipe(node)
-    job.here.revive("node3")
     assert job.run("1234", 8, 3, 1) == Report("ckpt.2", True, [True])
     assert "FETCH_SUCCESS" in job.log()
 

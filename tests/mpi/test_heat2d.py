@@ -110,9 +110,9 @@ def test_scrs_defaults_write_to_the_prefix(runs: Runs):
 
 
 def test_a_wrong_setting_ends_all_ranks_at_once(runs: Runs):
-    done = runs.run(3, "out.npy", SCR_COPY_TYPE="PARTNER")
+    done = runs.run(3, "out.npy", SCR_COPY_TYPE="FILE")
     assert done.returncode == 78
-    assert done.stderr.count("SCR_COPY_TYPE=PARTNER (environment)") == 1
+    assert done.stderr.count("SCR_COPY_TYPE=FILE (environment)") == 1
     assert "Traceback" not in done.stderr
 
 

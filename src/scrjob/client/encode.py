@@ -15,19 +15,19 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
 
-from scrjob.client import layout, ring
-from scrjob.client.team import EXPECTED, FirstError
+from scrjob.client import exchange, layout
+from scrjob.client.team import FirstError
 from scrjob.errors import FormatError
 from scrjob.formats import er, kvtree, redset_header
 from scrjob.formats.redset_header import FileStat, Header, Member, ProtectedFile
-from scrjob.redundancy.encode import header_of
+from scrjob.redundancy.encode import header_of, shape_of
 from scrjob.redundancy.logical import LogicalReader, Part
 from scrjob.redundancy.redset_file import RedsetWriter
-from scrjob.redundancy.stripes import chunk_bytes, role
 
 if TYPE_CHECKING:
     from scrjob.client.scheme import Scheme
-    from scrjob.client.team import Team
+    from scrjob.client.team import Communicator, Team
+    from scrjob.redundancy.shape import Shape
 
 PART = ".part"  # added to the name of a file that is not whole yet
 
@@ -74,12 +74,12 @@ def protect(
     with team.together("reading the files to be protected"):
         member = Member(scheme.descriptor, tuple(map(protected_file, files)))
     members = scheme.comm.allgather(member)
-    chunk = 0
-    if scheme.is_xor:
-        chunk = chunk_bytes([one.size_bytes for one in members], len(members))
-    header = header_of(members, scheme.descriptor.rank, chunk)
+    shape = shape_of(members)
+    header = header_of(members, scheme.descriptor.rank, shape.chunk)
     write_copies(team, place, header)
-    team.agree("writing redundancy data", _write_redset(scheme, place, header, piece_bytes))
+    team.agree(
+        "writing redundancy data", _write_redset(scheme.comm, place, header, shape, piece_bytes)
+    )
     conclude(team, place, header)
 
 
@@ -117,30 +117,15 @@ def write_copies(team: Team, place: Place, header: Header) -> None:
 
 
 def _write_redset(
-    scheme: Scheme, place: Place, header: Header, piece_bytes: int
+    comm: Communicator, place: Place, header: Header, shape: Shape, piece_bytes: int
 ) -> Optional[Exception]:
-    """Write header and parity. Collective in the group; returns this rank's own error."""
-    own = scheme.descriptor.rank
-    chunk = header.chunk_bytes or 0
+    """Write header and payload. Collective in the group; returns this rank's own error."""
     path = place.redset(header)
     trouble = FirstError()
-    writer: Optional[RedsetWriter] = None
-    try:
-        writer = RedsetWriter(path, header, path + PART)
-    except EXPECTED as error:
-        trouble.error = error
-    with contextlib.closing(LogicalReader(parts_of(header.members[own]))) as data:
-
-        def read(stripe: int, offset: int, view: memoryview) -> None:
-            data.readinto(role(stripe, own, len(scheme.members)).block * chunk + offset, view)
-
-        def write(_stripe: int, offset: int, view: memoryview) -> None:
-            if writer is not None:
-                writer.write(offset, view)
-
-        if scheme.is_xor:
-            own_error = ring.encode(scheme.comm, read, write, chunk, piece_bytes)
-            trouble.error = trouble.error or own_error
+    writer = trouble.get(RedsetWriter, path, header, path + PART)
+    with contextlib.closing(LogicalReader(parts_of(own_member(header)))) as data:
+        out = writer or exchange.NOTHING
+        trouble.add(exchange.encode(comm, shape, data, out, piece_bytes))
     if writer is not None:
         trouble.run(writer.commit)
         writer.close()

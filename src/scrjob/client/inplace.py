@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Iterator, NamedTuple, NoReturn, Optional, Sequ
 
 from scrjob.client import layout, move
 from scrjob.client.encode import Place, own_member
+from scrjob.client.held import find, read_header, refuse_others
 from scrjob.client.opened import shared_paths
-from scrjob.client.rebuild import find, make_whole, read_header, refuse_others
+from scrjob.client.rebuild import make_whole
 from scrjob.client.team import EXPECTED
 from scrjob.errors import FormatError, ScrError, UnrecoverableError
 from scrjob.formats import er, filemap, kvtree, redset_header
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-REBUILDABLE = ("single", "xor")
-
 
 class _Survey(NamedTuple):
     """What one node holds of one set: is it encoded, whose redundancy files, written by how many ranks."""
@@ -44,7 +43,6 @@ class _Survey(NamedTuple):
     is_encoded: bool
     ranks: tuple[int, ...]
     world: Optional[int]
-    types: tuple[str, ...]
 
 
 def restore_cache(core: Core) -> None:
@@ -125,7 +123,7 @@ def _look(place: Place) -> _Survey:
     try:
         names = os.listdir(layout.hidden(place.dataset))
     except FileNotFoundError:
-        return _Survey(False, (), None, ())
+        return _Survey(False, (), None)
     parsed = [redset_header.parse_name(name) for name in names]
     own = [found for found in parsed if found is not None and found.set_name == place.set_name]
     world: Optional[int] = None
@@ -136,8 +134,7 @@ def _look(place: Place) -> _Survey:
             continue
         world = header.members[found.member].descriptor.world_ranks
         break
-    types = tuple(sorted({found.type for found in own}))
-    return _Survey(_is_encoded(place), tuple(sorted({f.rank for f in own})), world, types)
+    return _Survey(_is_encoded(place), tuple(sorted({f.rank for f in own})), world)
 
 
 def _is_encoded(place: Place) -> bool:
@@ -157,13 +154,6 @@ def _check(core: Core, entry: CachedDataset, found: dict[str, _Survey]) -> None:
     # Every rank's part was whole before the first node wrote that the set is encoded.
     if not any(survey.is_encoded for survey in found.values()):
         raise UnrecoverableError("its encoding was never finished")
-    foreign = {kind for survey in found.values() for kind in survey.types} - set(REBUILDABLE)
-    if foreign:
-        raise ScrError(
-            f"dataset {entry.id} in cache is protected by {', '.join(sorted(foreign)).upper()}, "
-            "which scrjob.client cannot rebuild; save it with scr_postrun, or set "
-            "SCR_CACHE_PURGE=1 to give it up"
-        )
     worlds = {survey.world for survey in found.values() if survey.world is not None}
     if worlds - {core.team.size}:
         text = f"dataset {entry.id} in cache is of {max(worlds)} ranks, not {core.team.size}"

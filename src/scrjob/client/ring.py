@@ -1,122 +1,178 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""XOR over messages: the members of a group encode and restore in a ring, in bounded memory.
+"""XOR and Reed-Solomon over messages: a group encodes and restores in a ring, in bounded memory.
 
 Each member of a redundancy group is one rank of a communicator, the rank being the group rank. In each
-stripe the blocks of all members, data chunks and one parity block, add up to zero; so a member's block
-is the sum of the others'. The sum travels from neighbour to neighbour, each adding its own block, one
-piece of ``piece_bytes`` at a time; that is all the memory used, whatever the sizes.
+stripe every block, data or parity, is a sum of others, each times a coefficient. The sums that are
+wanted travel together from neighbour to neighbour, each adding its own block, one piece at a time:
+two messages of ``piece_bytes`` and one piece of a block are all the memory used, whatever the sizes.
 
 A member that cannot read or write goes on passing messages, and returns its error at the end.
 
-Source: docs/formats/redundancy.md, "stripes" and "XOR".
+Source: docs/formats/redundancy.md, "stripes", "XOR" and "Reed-Solomon".
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 
 from scrjob.client.team import FirstError
+from scrjob.redundancy.gf256 import multiply_add
 
 if TYPE_CHECKING:
-    from scrjob.client.team import Communicator
+    from scrjob.client.team import Bytes, Communicator
 
-    # (stripe, offset in the member's block of it, bytes)
+    # (stripe or number of a block, offset in the block, bytes)
     Block = Callable[[int, int, memoryview], None]
+    # Coefficients of one sum, by group rank; of several sums.
+    Row = Sequence[int]
+    Rows = Sequence[Row]
 
 _TAG = 71
 
 
-def pieces(chunk: int, piece_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield (offset, length) of the pieces that a chunk is worked on in."""
-    for offset in range(0, chunk, piece_bytes):
-        yield offset, min(piece_bytes, chunk - offset)
+def pieces(size: int, piece_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield (offset, length) of the pieces that ``size`` bytes are worked on in."""
+    for offset in range(0, size, piece_bytes):
+        yield offset, min(piece_bytes, size - offset)
+
+
+class _Bundle:
+    """Room for the pieces of several sums, which are one message."""
+
+    def __init__(self, sums: int, piece: int) -> None:
+        self._room: Bytes = np.zeros(sums * piece, dtype=np.uint8)
+        self._sums = sums
+        self._length = piece
+
+    def begin(self, length: int) -> None:
+        """Take pieces of this length from now on."""
+        self._length = length
+
+    def message(self, sums: Optional[int] = None) -> Bytes:
+        """Return the first so many sums as one message, all by default."""
+        return self._room[: (self._sums if sums is None else sums) * self._length]
+
+    def piece(self, number: int) -> Bytes:
+        """Return one sum."""
+        return self._room[number * self._length :][: self._length]
+
+    def add(self, rows: Rows, member: int, data: Bytes) -> None:
+        """Add a member's block to each sum."""
+        for number, row in enumerate(rows):
+            multiply_add(self.piece(number), row[member], data)
 
 
 def encode(
-    comm: Communicator, read: Block, write: Block, chunk: int, piece_bytes: int
+    comm: Communicator, read: Block, write: Block, rows: Rows, chunk: int, piece_bytes: int
 ) -> Optional[Exception]:
-    """Give each member its parity block. Collective in the group.
+    """Give each member its parity blocks. Collective in the group.
 
-    In hop ``h`` member ``i`` works on stripe ``i - h``; after n-1 hops the sum of stripe ``i`` has
-    passed all members but ``i`` and arrives there. Every member reads each of its bytes once.
+    With n members and k parity blocks each: in hop ``h`` member ``i`` works on stripe ``i - h``. So the
+    sums of a stripe start at the right of the last member that holds parity in it, pass the n-k members
+    that have data, and then those that hold parity: each keeps its block and passes on the others.
+    Every member reads each of its bytes once.
 
     Args:
-        comm: the group, two members or more.
+        comm: the group.
         read: fills a piece of this member's data in a stripe.
-        write: takes a piece of this member's parity, offsets ascending.
+        write: takes a piece of one of this member's parity blocks, by its number (0 to k-1); the
+            offsets of a block ascend.
+        rows: coefficients of the k parity blocks, k < n.
         chunk: size of a block in bytes.
-        piece_bytes: see above.
+        piece_bytes: size of a message, at most (if it is k at least).
 
     Returns:
         this member's own error, None if there was none.
     """
-    own = comm.rank
-    members = comm.size
+    own, members, blocks = comm.rank, comm.size, len(rows)
     right, left = (own + 1) % members, (own - 1) % members
-    size = min(chunk, piece_bytes)
-    buffers = [np.empty(size, dtype=np.uint8) for _ in range(3)]
+    size = min(chunk, max(1, piece_bytes // blocks))
+    out, inn = _Bundle(blocks, size), _Bundle(blocks, size)
+    room = np.zeros(size, dtype=np.uint8)
     trouble = FirstError()
-    for offset, length in pieces(chunk, piece_bytes):
-        out, inn, term = (buffer[:length] for buffer in buffers)
-        for hop in range(1, members):
-            target = out if hop == 1 else term
-            target[:] = 0
-            trouble.run(read, (own - hop) % members, offset, memoryview(target))
-            if hop > 1:
-                np.bitwise_xor(out, term, out=out)
-            comm.Sendrecv(out, right, _TAG, inn, left, _TAG)
+    for offset, length in pieces(chunk, size):
+        out.begin(length)
+        inn.begin(length)
+        out.message()[:] = 0
+        data = room[:length]
+        for hop in range(1, members - blocks + 1):
+            trouble.run(read, (own - hop) % members, offset, memoryview(data))
+            out.add(rows, own, data)
+            comm.Sendrecv(out.message(), right, _TAG, inn.message(), left, _TAG)
             out, inn = inn, out
-        trouble.run(write, own, offset, memoryview(out))
+        for block in reversed(range(blocks)):
+            trouble.run(write, block, offset, memoryview(out.piece(block)))
+            if block:
+                comm.Sendrecv(out.message(block), right, _TAG, inn.message(block), left, _TAG)
+                out, inn = inn, out
     return trouble.error
 
 
 def restore(
     comm: Communicator,
-    missing: int,
+    lost: Sequence[int],
     read: Optional[Block],
     write: Optional[Block],
+    rows: Callable[[int], Rows],
     chunk: int,
     piece_bytes: int,
 ) -> Optional[Exception]:
-    """Give the missing member all of its blocks. Collective in the group.
+    """Give the lost members all of their blocks. Collective in the group.
 
-    The sum starts at the missing member's right neighbour and goes round to its left one and to it.
+    The sums go through the members that are there, in ascending order; the last gives each lost member
+    its own.
 
     Args:
         comm: the group.
-        missing: group rank of the member that lost its blocks.
+        lost: group ranks of the members that lost their blocks.
         read: fills a piece of this member's block, data or parity, of a stripe; all members but the
-            missing one need it.
-        write: takes a piece of a block, stripes ascending, offsets ascending; only the missing one.
+            lost ones need it.
+        write: takes a piece of a block, stripes ascending, offsets ascending; only lost ones.
+        rows: gives for a stripe the coefficients that make the blocks of the lost members, in their order.
         chunk: size of a block in bytes.
-        piece_bytes: see the module's text.
+        piece_bytes: size of a message, at most (if it is the number of lost members at least).
 
     Returns:
         this member's own error, None if there was none.
     """
-    own = comm.rank
-    members = comm.size
-    right, left = (own + 1) % members, (own - 1) % members
-    is_start = left == missing
-    size = min(chunk, piece_bytes)
-    total = np.zeros(size, dtype=np.uint8)
-    term = np.zeros(size, dtype=np.uint8)
+    size = min(chunk, max(1, piece_bytes // len(lost)))
+    chain = [i for i in range(comm.size) if i not in lost]
+    if write is not None:
+        return _take(comm, chain[-1], write, chunk, size)
     trouble = FirstError()
-    for stripe in range(members):
-        for offset, length in pieces(chunk, piece_bytes):
-            piece = total[:length]
-            if not is_start or own == missing:
-                comm.Recv(piece, left, _TAG)
-            if write is not None:
-                trouble.run(write, stripe, offset, memoryview(piece))
-            if read is None:
-                continue
-            mine = piece if is_start else term[:length]
-            mine[:] = 0
-            trouble.run(read, stripe, offset, memoryview(mine))
-            if not is_start:
-                np.bitwise_xor(piece, mine, out=piece)
-            comm.Send(piece, right, _TAG)
+    at = chain.index(comm.rank)
+    bundle = _Bundle(len(lost), size)
+    room = np.zeros(size, dtype=np.uint8)
+    for stripe in range(comm.size):
+        factors = rows(stripe)
+        for offset, length in pieces(chunk, size):
+            bundle.begin(length)
+            if at == 0:
+                bundle.message()[:] = 0
+            else:
+                comm.Recv(bundle.message(), chain[at - 1], _TAG)
+            if read is not None and any(row[comm.rank] for row in factors):
+                data = room[:length]
+                trouble.run(read, stripe, offset, memoryview(data))
+                bundle.add(factors, comm.rank, data)
+            if at + 1 < len(chain):
+                comm.Send(bundle.message(), chain[at + 1], _TAG)
+            else:
+                for number, member in enumerate(lost):
+                    comm.Send(bundle.piece(number), member, _TAG)
+    return trouble.error
+
+
+def _take(
+    comm: Communicator, source: int, write: Block, chunk: int, size: int
+) -> Optional[Exception]:
+    """Write what the last member that is there sends."""
+    trouble = FirstError()
+    room = np.zeros(size, dtype=np.uint8)
+    for stripe in range(comm.size):
+        for offset, length in pieces(chunk, size):
+            comm.Recv(room[:length], source, _TAG)
+            trouble.run(write, stripe, offset, memoryview(room[:length]))
     return trouble.error

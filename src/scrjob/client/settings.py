@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional
 
 from scrjob._parameters import PARAMETERS
 from scrjob.client.policy import CheckpointRules
+from scrjob.client.scheme import Wish
 from scrjob.errors import ConfigError, UsageError
 from scrjob.formats.paths import reduce_path
 from scrjob.identity import DEFAULT_JOB_ID, path_part, user_name
@@ -23,7 +24,7 @@ JOB_ID_VARIABLES = (
     "LSB_JOBID",
     "PBS_JOBID",
 )
-SCHEMES = ("SINGLE", "XOR")
+SCHEMES = ("SINGLE", "PARTNER", "XOR", "RS")
 MESSAGE_LIMIT_BYTES = 1 << 30  # MPI counts in 32 bits
 
 
@@ -44,8 +45,7 @@ class Settings(NamedTuple):
     cache_bypass: bool
     cache_purge: bool
     enable: bool
-    copy_type: str
-    set_size: int
+    scheme: Wish
     rules: CheckpointRules
     halt_seconds: int
     halt_exit: bool
@@ -94,8 +94,7 @@ def read_settings(context: Context, prefix: str) -> Settings:
         cache_bypass=param.get_bool("SCR_CACHE_BYPASS"),
         cache_purge=param.get_bool("SCR_CACHE_PURGE"),
         enable=param.get_bool("SCR_ENABLE"),
-        copy_type=_copy_type(param),
-        set_size=param.get_int("SCR_SET_SIZE"),
+        scheme=_scheme(param),
         rules=CheckpointRules(
             param.get_int("SCR_CHECKPOINT_INTERVAL"),
             param.get_seconds("SCR_CHECKPOINT_SECONDS"),
@@ -139,14 +138,20 @@ def _positive(param: Param, name: str) -> int:
     return size
 
 
-def _copy_type(param: Param) -> str:
+def _scheme(param: Param) -> Wish:
     given = param.get("SCR_COPY_TYPE") or ""
     if given.upper() not in SCHEMES:
         raise ConfigError(
-            f"SCR_COPY_TYPE={given} ({param.source('SCR_COPY_TYPE')}): scrjob.client has "
-            f"{' and '.join(SCHEMES)} only"
+            f"SCR_COPY_TYPE={given} ({param.source('SCR_COPY_TYPE')}): expected one of "
+            f"{', '.join(SCHEMES)}"
         )
-    return given.upper()
+    wish = Wish(given.upper(), param.get_int("SCR_SET_SIZE"), param.get_int("SCR_SET_FAILURES"))
+    if wish.copy_type == "RS" and wish.set_failures < 1:
+        raise ConfigError(
+            f"SCR_SET_FAILURES={wish.set_failures} ({param.source('SCR_SET_FAILURES')}): expected 1 "
+            "or more with SCR_COPY_TYPE=RS"
+        )
+    return wish
 
 
 def _end_time(environ: Mapping[str, str]) -> Optional[float]:

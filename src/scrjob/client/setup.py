@@ -64,7 +64,7 @@ def start(comm: Communicator, context: Context, program: ProgramConfig, cwd: str
         layout=places,
         cache=Cache(team, places),
         prefix=Prefix(settings.prefix, context.clock),
-        scheme=scheme.form(team, settings.copy_type, settings.set_size),
+        scheme=scheme.form(team, settings.scheme),
         log=log,
         clock=context.clock,
     )

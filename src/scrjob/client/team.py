@@ -9,7 +9,17 @@ end raises the error everywhere. So no rank waits for one that has left.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Protocol, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Iterator,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    TypeVar,
+)
 
 from scrjob.errors import ConfigError, ScrError, UnrecoverableError, UnsafePathError, UsageError
 
@@ -18,6 +28,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Bytes = npt.NDArray[np.uint8]
+
+T = TypeVar("T")
 
 EXPECTED = (OSError, ScrError)
 """What may go wrong on one rank alone; anything else is a bug and ends the rank at once."""
@@ -111,11 +123,20 @@ class FirstError:
 
     def run(self, function: Callable[..., object], *args: object) -> None:
         """Call the function unless something went wrong before."""
+        self.get(function, *args)
+
+    def get(self, function: Callable[..., T], *args: object) -> Optional[T]:
+        """Return what the function returns; None, without a call, if something went wrong before."""
         if self.error is None:
             try:
-                function(*args)
+                return function(*args)
             except EXPECTED as error:
                 self.error = error
+        return None
+
+    def add(self, error: Optional[Exception]) -> None:
+        """Take the error of a part of the step, if it is the first."""
+        self.error = self.error or error
 
 
 class _Complaint(NamedTuple):

@@ -19,15 +19,31 @@ def settings(world: ClientWorld, **changes: str | None):
     return read_settings(world.context(**changes), world.prefix)
 
 
-@pytest.mark.parametrize("scheme", ["PARTNER", "RS", "FILE", "rs", ""])
-def test_a_scheme_that_is_not_there_is_refused_with_its_source(world: ClientWorld, scheme):
-    with pytest.raises(ConfigError, match=r"SCR_COPY_TYPE=.*\(environment\).*SINGLE and XOR only"):
+@pytest.mark.parametrize("scheme", ["FILE", "RS2", "XOR,RS", ""])
+def test_a_scheme_that_does_not_exist_is_refused_with_its_source(world: ClientWorld, scheme):
+    with pytest.raises(
+        ConfigError, match=r"SCR_COPY_TYPE=.*\(environment\): .*SINGLE, PARTNER, XOR, RS"
+    ):
         settings(world, SCR_COPY_TYPE=scheme)
 
 
-def test_the_case_of_a_scheme_does_not_matter(world: ClientWorld):
-    assert settings(world, SCR_COPY_TYPE="xor").copy_type == "XOR"
-    assert settings(world).copy_type == "XOR"
+@pytest.mark.parametrize("given", ["xor", "Partner", "rs", "SINGLE"])
+def test_the_case_of_a_scheme_does_not_matter(world: ClientWorld, given):
+    assert settings(world, SCR_COPY_TYPE=given).scheme.copy_type == given.upper()
+
+
+def test_the_scheme_by_default_and_as_set(world: ClientWorld):
+    assert settings(world).scheme == ("XOR", 8, 2)
+    given = {"SCR_COPY_TYPE": "RS", "SCR_SET_SIZE": "4", "SCR_SET_FAILURES": "3"}
+    assert settings(world, **given).scheme == ("RS", 4, 3)
+
+
+def test_rs_that_is_to_survive_nothing_is_refused(world: ClientWorld):
+    with pytest.raises(
+        ConfigError, match=r"SCR_SET_FAILURES=0 \(environment\): expected 1 or more"
+    ):
+        settings(world, SCR_COPY_TYPE="RS", SCR_SET_FAILURES="0")
+    assert settings(world, SCR_SET_FAILURES="0").scheme.copy_type == "XOR"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +65,7 @@ def test_a_wrong_value_is_told_with_its_name(world: ClientWorld, name, value):
 
 
 def test_a_wrong_setting_is_one_error_on_all_ranks(world: ClientWorld):
-    answers = world.run_any(lambda _s, _r: None, ranks=3, SCR_COPY_TYPE="RS")
+    answers = world.run_any(lambda _s, _r: None, ranks=3, SCR_COPY_TYPE="FILE")
     assert [type(answer) for answer in answers] == [ConfigError] * 3
     assert len({str(answer) for answer in answers}) == 1
 
