@@ -133,17 +133,21 @@ class Batch:
                         transfer.discard(error)
 
     def _sync_places(self) -> None:
-        by_device: dict[int, set[Place]] = {}
+        by_place: dict[Place, list[Transfer]] = {}
         for transfer in self._good():
-            by_device.setdefault(transfer.place.device, set()).add(transfer.place)
+            by_place.setdefault(transfer.place, []).append(transfer)
+        by_device: dict[int, list[Place]] = {}
+        for place in by_place:
+            by_device.setdefault(place.device, []).append(place)
         for places in by_device.values():
-            if not self._sync_together(len(places), list(places)):
+            if self._sync_together(len(places), places):
+                continue
+            for place in places:
                 try:
-                    sync_dirs([place.path for place in places], self._guard.prefix)
-                except OSError as error:
-                    for transfer in self._good():
-                        if transfer.place in places:
-                            transfer.error = error
+                    sync_dirs([place.path], self._guard.prefix)
+                except OSError as error:  # they have their names, but for how long
+                    for transfer in by_place[place]:
+                        transfer.error = error
 
     def _sync_together(self, number: int, places: list[Place]) -> bool:
         """Sync a file system as a whole; False if that is not worth it, not to be relied on, or failed.

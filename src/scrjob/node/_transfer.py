@@ -176,6 +176,7 @@ class Transfer:
             account(want)
             got = os.preadv(self.source.fd, [buffer[:want]], position)
             if got == 0:
+                self._check_unchanged()
                 raise FormatError(f"bytes: expected {end}, got {position}", path=self.source.path)
             piece = buffer[:got]
             if self.checksum:
@@ -225,8 +226,7 @@ class Transfer:
             self.found = 0
             for start in sorted(self._crcs):
                 self.found = combine(self.found, *self._crcs[start])
-        if _version(os.fstat(source.fd)) != _version(source.status):
-            raise FormatError("was changed while it was copied", path=source.path)
+        self._check_unchanged()
         if self.crc not in (None, self.found):
             raise CrcMismatchError(
                 f"CRC32: expected {self.crc}, got {self.found}", path=source.path
@@ -239,6 +239,11 @@ class Transfer:
         self.mtime_ns = status.st_mtime_ns
         self.durable = durable
         self._close()
+
+    def _check_unchanged(self) -> None:
+        source = self.source
+        if _version(os.fstat(source.fd)) != _version(source.status):
+            raise FormatError("was changed while it was copied", path=source.path)
 
     def make_durable(self) -> None:
         """Make a finished file durable after all, before it gets its name."""
