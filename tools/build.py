@@ -15,6 +15,10 @@ SMOKE = (
     (["scr_hostlist", "-c", "node[08-10]"], "3"),
     (["scr_list_dir", "--base", "control"], "/dev/shm"),
     (["python", "-m", "scrjob", "scr_hostlist", "-e", "n[1-2]"], "n1,n2"),
+    (
+        ["python", "-c", "from scrjob.node import command; print(command.node_command('copy')[1])"],
+        "-I",
+    ),
 )
 
 

@@ -35,7 +35,11 @@ def tree(tmp_path: Path) -> Path:
     for name in PARTS:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
-    shutil.copy(ROOT / "src/scrjob/__init__.py", copy / "src/scrjob")
+    for path in [*(ROOT / "src/scrjob").glob("*.py"), *(ROOT / "src/scrjob").glob("*/*.py")]:
+        if path.name != "config.py":
+            target = copy / path.relative_to(ROOT)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(path, target)
     return copy
 
 
@@ -82,8 +86,19 @@ def test_a_wheel_has_the_sites_values_and_the_tree_stays_as_it_was(
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         config = archive.read("scrjob/config.py").decode()
+        archive.extract("scrjob/scrjob-node.pyz", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(tmp_path / "scrjob/scrjob-node.pyz"), "copy"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "Must specify control directory" in done.stdout
     assert values(config)["SCR_CACHE_BASE"] == "/site ssd"
-    assert not list(tmp_path.glob("scrjob-config-*")), "the temporary file was left behind"
+    for kind in ("config", "node"):
+        assert not list(tmp_path.glob(f"scrjob-{kind}-*")), "a temporary file was left behind"
 
 
 def test_an_editable_build_writes_beside_the_template(
