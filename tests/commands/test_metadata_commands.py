@@ -324,6 +324,10 @@ def test_index_that_cannot_be_read(prefix: str) -> None:
     Path(path).write_bytes(DAMAGED)
     line = f"{KVTREE}File header does not match expected values in {path}\n"
     assert call("scr_index", "-p", prefix, "-d", "x") == Answer(line + failure(prefix), 1)
+    assert call("scr_index", "-p", path) == Answer(failure(path), 1)
+    os.unlink(path)
+    os.symlink("index.scr", path)  # a reason of another kind, as a lack of rights is
+    assert call("scr_index", "-p", prefix) == Answer(failure(prefix), 1)
 
 
 def test_index_json(prefix: str) -> None:

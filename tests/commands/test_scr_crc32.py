@@ -46,6 +46,8 @@ def test_a_file_that_cannot_be_read(tmp_path, capsys):
     assert scr_crc32.main([str(path)]) == 1
     what = f"SCR v3.1.0 ERROR: {HOST}: scr_crc32: Failed to read file {path}"
     assert capsys.readouterr() == (f"{what}: No such file or directory\n", "")
+    assert scr_crc32.main([f"{path}\nx"]) == 1
+    assert capsys.readouterr().out == f"{what}\\nx: No such file or directory\n"
     assert scr_crc32.main([str(tmp_path)]) == 1
     assert f"Failed to read file {tmp_path}: Is a directory\n" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from typing import Optional, Sequence
 
 from scrjob._crc import rest_of
 from scrjob.commands._scrtool import scr_error
-from scrjob.commands._shared import EXIT_FAILURE, one_line, run_command
+from scrjob.commands._shared import EXIT_FAILURE, one_line, printable, run_command
 
 PROG = "scr_crc32"
 USAGE = f"Usage: {PROG} <file>"
@@ -29,7 +29,7 @@ def _run(argv: list[str]) -> int:
     try:
         crc = _crc_of(argv[0])
     except OSError as error:
-        scr_error(f"{PROG}: Failed to read file {one_line(error)}")
+        scr_error(printable(f"{PROG}: Failed to read file {one_line(error)}"))
         if argv[0].startswith("-"):
             print(USAGE)  # there are no options; a file may have such a name
         return EXIT_FAILURE

@@ -91,7 +91,9 @@ def _run(argv: list[str]) -> int:
         return _change(native, action, name, drops)
     except FormatError as error:
         _unreadable(native, error)
-    except FileNotFoundError:
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError) and error.filename != native.path:
+            raise
         scr_error(f"Failed to read index file in {native.prefix}")
     except ScrError as error:
         scr_error(str(error))
