@@ -28,7 +28,7 @@ class _Open:
 class OpenFiles:
     """Opens files when they are used, and closes those that were not used for longest.
 
-    Every ``take`` needs its ``give``.
+    Every ``take`` needs its ``give``. A path is either read or written, not both.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
