@@ -118,7 +118,8 @@ def run(
     wanted = usable_cpus() if workers is None else workers
     total = sum(task.length for task in todo)
     wanted = max(1, min(wanted, total // RANGE_BYTES))
-    crew = _Crew(_ranges(todo), block_bytes, multiplier)
+    targets = max((len(task.targets) for task in todo), default=0)
+    crew = _Crew(_ranges(todo), targets, block_bytes, multiplier)
     helpers = [threading.Thread(target=crew.work, daemon=True) for _ in range(wanted - 1)]
     for helper in helpers:
         helper.start()
@@ -152,12 +153,14 @@ class _Crew:
     def __init__(
         self,
         ranges: Iterator[_Range],
+        targets: int,
         block_bytes: int,
         multiplier: Optional[Callable[[int, int], Multiplier]],
     ) -> None:
         self.error: Optional[BaseException] = None
         self._ranges: Optional[Iterator[_Range]] = ranges
         self._lock = threading.Lock()
+        self._targets = targets
         self._block_bytes = block_bytes
         self._make_multiplier = multiplier
 
@@ -185,7 +188,7 @@ class _Crew:
                 else:
                     if multiplier is None:
                         make = self._make_multiplier or kernels.fastest_multiplier()
-                        multiplier = make(TARGETS_AT_ONCE, self._block_bytes)
+                        multiplier = make(self._targets, self._block_bytes)
                     multiplier.prepare([target.factors for target in found.task.targets])
                     self._do(found, multiplier.combine)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits

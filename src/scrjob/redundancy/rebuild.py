@@ -16,7 +16,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Collection, Mapping, NamedTuple, Optional, Sequence, Union
 
-from scrjob._fsio import fsync_dir
+from scrjob._fsio import fsync_dir, sync_filesystem, syncs_all_and_tells
 from scrjob.errors import UnrecoverableError
 from scrjob.formats import redset_header
 from scrjob.redundancy import combine
@@ -31,11 +31,15 @@ from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter
 from scrjob.redundancy.shape import Outputs, Share
 
 if TYPE_CHECKING:
+    from scrjob.formats.redset_header import FileStat
     from scrjob.redundancy.paths import PrefixGuard
     from scrjob.redundancy.plan import GroupPlan
 
 DIR_MODE = 0o777  # of directories that are made for files, before the umask; as SCR's tools do
 TEMPORARY = ".scrjob-rebuild."
+SYNC_TOGETHER_FILES = 32
+"""Fewer files of a member are synced by themselves: others' unwritten data is no business of ours."""
+
 INSUFFICIENT = "REDSET 0.4.0 ERROR: rank 0 on (null): Insufficient data to rebuild group"
 """What SCR's rebuild tools say, on stdout, when more is lost than the redundancy covers."""
 
@@ -108,7 +112,9 @@ def rebuild_group(
         files = OpenFiles()
         stack.callback(files.close)
         shares = open_shares(plan, files, stack)
-        outputs = {i: _create(plan, i, files, stack) for i in plan.lost}
+        storage = _Storage()
+        stack.callback(storage.close)
+        outputs = {i: _create(plan, i, files, storage, stack) for i in plan.lost}
         sinks = {i: Outputs(out.data, out.redset) for i, out in outputs.items()}
         combine.run(plan.scheme.restore(plan.shape, shares, sinks), workers=workers)
         written = {}
@@ -121,7 +127,7 @@ def rebuild_group(
                         f"{crcs[part.path]:#x}: another file of its group is damaged"
                     )
         for i, out in outputs.items():
-            _commit(plan, i, out)
+            _commit(plan, i, out, storage)
     return written
 
 
@@ -136,7 +142,9 @@ def open_shares(plan: GroupPlan, files: OpenFiles, stack: contextlib.ExitStack) 
     return shares
 
 
-def _create(plan: GroupPlan, i: int, files: OpenFiles, stack: contextlib.ExitStack) -> _Output:
+def _create(
+    plan: GroupPlan, i: int, files: OpenFiles, storage: _Storage, stack: contextlib.ExitStack
+) -> _Output:
     """Create the new files of a lost member; whatever is not renamed in the end is removed."""
     world_rank = plan.members[i].descriptor.world_rank
     mine = os.urandom(4).hex()  # another build of this dataset may be at work
@@ -144,6 +152,7 @@ def _create(plan: GroupPlan, i: int, files: OpenFiles, stack: contextlib.ExitSta
     for index, part in enumerate(plan.parts[i]):
         directory = os.path.dirname(part.path)
         make_dirs(directory, DIR_MODE)
+        storage.add(directory)
         # Rank and number keep the names apart within the dataset; the base name may be too long.
         path = os.path.join(
             directory, f"{TEMPORARY}{_mark(plan.directory)}.{world_rank}.{index}.{mine}.tmp"
@@ -171,21 +180,67 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _commit(plan: GroupPlan, i: int, out: _Output) -> None:
+def _commit(plan: GroupPlan, i: int, out: _Output, storage: _Storage) -> None:
     """Give the files of a member their attributes and names."""
-    directories = set()
     out.redset.sync()
-    for part, temporary, file in zip(plan.parts[i], out.data.parts, plan.members[i].files):
-        fd = os.open(temporary.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            # That an attribute cannot be set is no reason to lose the bytes.
-            apply_attributes(fd, file.stat)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary.path, part.path)
-        directories.add(os.path.dirname(part.path))
-    for directory in directories:
+    temporaries = [part.path for part in out.data.parts]
+    stats = [file.stat for file in plan.members[i].files]
+    if len(temporaries) < SYNC_TOGETHER_FILES:
+        _settle(temporaries, stats, sync=True)
+    else:
+        _settle(temporaries, stats, sync=False)
+        if not storage.sync():
+            _settle(temporaries, stats, sync=True)
+    for part, temporary in zip(plan.parts[i], temporaries):
+        os.replace(temporary, part.path)
+    for directory in {os.path.dirname(part.path) for part in plan.parts[i]}:
         fsync_dir(directory)
     out.redset.commit()
     fsync_dir(plan.directory)
+
+
+def _settle(paths: Sequence[str], stats: Sequence[FileStat], *, sync: bool) -> None:
+    """Give new files their attributes; make them durable if ``sync``."""
+    for path, stat in zip(paths, stats):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # That an attribute cannot be set is no reason to lose the bytes.
+            apply_attributes(fd, stat)
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class _Storage:
+    """The file systems that are written to, each by an open directory: to make many files durable at once."""
+
+    def __init__(self) -> None:
+        self._fds: dict[int, int] = {}
+        self._seen = ""
+
+    def add(self, directory: str) -> None:
+        """Take note of a directory before anything is written to it."""
+        if directory == self._seen:
+            return
+        self._seen = directory
+        device = os.stat(directory).st_dev
+        if device not in self._fds:
+            self._fds[device] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def sync(self) -> bool:
+        """Make all that was written durable; False if each file must be synced by itself."""
+        if not all(map(syncs_all_and_tells, self._fds.values())):
+            return False
+        try:
+            for fd in self._fds.values():
+                sync_filesystem(fd)
+        except OSError:  # may be somebody else's file
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the directories."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()

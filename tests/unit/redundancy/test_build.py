@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from scrjob.errors import (
 )
 from scrjob.formats import filemap, index, kvtree, redset_header, summary
 from scrjob.formats.kvtree import KVTree
-from scrjob.redundancy import schemes
+from scrjob.redundancy import isal, rebuild, schemes
 from scrjob.redundancy.build import build_dataset
 from scrjob.redundancy.groups import form_groups, single_groups
 from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part
@@ -395,8 +396,10 @@ def shown(path):
     return str(path).replace("\n", "\\n")
 
 
-def test_memory_does_not_grow_with_the_files(tmp_path):
-    """Files of 64 MiB are restored within a few blocks of memory."""
+@pytest.mark.parametrize(("kind", "limit"), [("xor", 6), ("partner", 6), ("rs", 16)])
+def test_memory_does_not_grow_with_the_files(kind, limit, tmp_path, monkeypatch):
+    """Files of 64 MiB are restored by two threads within a few blocks of memory; limits in MiB."""
+    monkeypatch.setattr(isal, "load", lambda: None)  # NumPy needs more than ISA-L
     size = 64 << 20
     made = make_dataset(tmp_path / "p", [[5], [6], [7]], form_groups(range(3), 8))
     parts = []
@@ -412,7 +415,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path):
 
     members = [
         Member(
-            Descriptor("xor", 1, 0, 3, i, i, 3),
+            Descriptor(kind, 1, 0, 3, i, i, 3, replicas=1, parity=2),
             (ProtectedFile(str(p), FileStat.from_os(p.stat())),),
         )
         for i, p in enumerate(parts)
@@ -430,13 +433,53 @@ def test_memory_does_not_grow_with_the_files(tmp_path):
             [os.path.basename(p) for p in paths],
             lambda member: [f.path for f in member.files],
         )
-        written = rebuild_group(plan, crcs={})
+        written = rebuild_group(plan, crcs={}, workers=2)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert written == {str(parts[1]): crc}
     assert zlib.crc32(parts[1].read_bytes()) == crc
-    assert peak < 8 << 20
+    assert peak < limit << 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_files_of_one_rank_with_few_descriptors(tmp_path):
+    sizes = [[number % 3 for number in range(10_000)], [9], [20_000]]
+    made = make_dataset(tmp_path / "p", sizes, form_groups(range(3), 8), kind="rs")
+    before = made.state()
+    made.lose(0, 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        assert build(made)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert made.state() == before
+
+
+@pytest.mark.parametrize("together", ["yes", "no", "fails"])
+def test_many_files_are_made_durable_together_where_that_is_sound(together, tmp_path, monkeypatch):
+    made = make_dataset(tmp_path / "p", [[1] * 40, [9], [2]], form_groups(range(3), 8))
+    before = made.state()
+    synced = []
+    real = os.fsync
+
+    def fsync(fd):
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    def fail(_fd):
+        raise OSError(5, "somebody else's disk")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(rebuild, "syncs_all_and_tells", lambda _fd: together != "no")
+    monkeypatch.setattr(rebuild, "sync_filesystem", fail if together == "fails" else synced.append)
+    made.lose(0)
+    assert build(made)[0]
+    assert made.state() == before
+    files = [path for path in synced if "/out/.scrjob-rebuild." in str(path)]
+    assert len(files) == (0 if together == "yes" else 40)
+    assert [path for path in synced if isinstance(path, int)] or together != "yes"
 
 
 KILLED = """

@@ -245,3 +245,39 @@ def test_closed_reader_reads_nothing(made):
     reader.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         reader.readinto(0, memoryview(bytearray(1)))
+
+
+def test_partner_that_was_rebuilt_in_place(tmp_path):
+    """SCR 3.1 leaves two values under RANK then; the C tool believes the first. The name is right."""
+    made = make_dataset(
+        tmp_path / "p", [[100], [200, 5], [50], [7]], form_groups(range(4), 8), kind="partner"
+    )
+    before = made.state()
+    for path in made.hidden.glob("redd*.er.3.partner.*"):
+        edit(path, lambda tree: tree.child("RANK").set("0"))
+        with path.open("rb") as file:
+            assert sorted(kvtree.read_image(file)[0].child("RANK")) == [b"0", b"3"]
+    made.lose(0)
+    done = build_dataset(str(made.prefix), 1, now=0.0, host="h", on_message=print)
+    assert done
+    untouched = {path: state for path, state in before.items() if ".er.3.partner." not in path}
+    assert {path: made.state()[path] for path in untouched} == untouched
+
+
+@pytest.mark.parametrize(("kind", "key"), [("partner", "REPLICAS"), ("rs", "CKSUM")])
+@pytest.mark.parametrize("value", ["0", "3", "1000000000"])
+def test_impossible_redundancy_is_refused(kind, key, value, tmp_path):
+    made = make_dataset(tmp_path / "p", [[9], [8], [7]], form_groups(range(3), 8), kind=kind)
+
+    def spoil(tree):
+        for _, member in tree.child("DESC").items():
+            place = member.child("DESC")
+            place.unset(key)
+            place.put(key, value)
+
+    names = sorted(p.name for p in made.hidden.glob(f"reddesc.er.*.{kind}.*"))
+    for name in names:
+        edit(made.hidden / name, spoil)
+    made.parts[0][0].unlink()
+    with pytest.raises(FormatError, match="there is no such group"):
+        rebuild_files(str(made.hidden), names, PrefixGuard(str(made.prefix)))
