@@ -16,7 +16,7 @@ import pytest
 
 from scrjob._clock import SystemClock, wait_for
 from scrjob._context import system_context
-from scrjob.commands import scr_kill_jobstep
+from scrjob.commands import scr_kill_jobstep, scr_local
 from scrjob.errors import UsageError
 from scrjob.launchers.local import LocalLauncher
 from scrjob.localrm import _proc, steps
@@ -239,12 +239,20 @@ def test_lesson_a20_a_user_ends_a_step_by_its_id(
     name = on.launcher.step_record(step)
     if where == "inside":
         monkeypatch.setenv("SCR_LOCAL_DIR", on.here.environ["SCR_LOCAL_DIR"])
+    shown = f"step {name} on node1,node2: {sys.executable} {on.directory}/program.py\n"
+    assert scr_local.main(["status", "--job", on.here.job_id]) == 0
+    assert shown in capsys.readouterr().out
+    assert scr_local.main(["status", "--json", "--job", on.here.job_id]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["steps"]
+    assert (row["id"], row["nodes"]) == (name, ["node1", "node2"])
     assert scr_kill_jobstep.main(["-l", "local", "-j", name]) == 0
     on.wait(proc, 1.0)
     assert steps.keepers(step) == []
     assert scr_kill_jobstep.main(["-l", "local", "-j", name]) == 1
     assert f"no step {name}: it has ended" in capsys.readouterr().err
     assert scr_kill_jobstep.main(["-l", "local", "-j", f"{on.here.job_id}.999"]) == 1
+    scr_local.main(["status", "--job", on.here.job_id])
+    assert "step" not in capsys.readouterr().out
 
 
 def test_a_signal_to_the_step_reaches_the_ranks(on: Steps) -> None:

@@ -15,7 +15,7 @@ import select
 import time
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
-from scrjob.commands._shared import complain, environ, make_parser, run_command
+from scrjob.commands._shared import complain, environ, make_parser, printable, run_command
 from scrjob.errors import NotInAllocationError, UsageError
 
 if TYPE_CHECKING:
@@ -247,7 +247,24 @@ def _as_json(status: Status) -> dict[str, Any]:
         "manager": status.manager,
         "command": status.command,
         "nodes": [node._asdict() for node in status.nodes],
+        "steps": [
+            {"id": name, "nodes": nodes, "command": words} for name, nodes, words in _steps(status)
+        ],
     }
+
+
+def _steps(status: Status) -> list[tuple[str, list[str], list[str]]]:
+    """Return id, nodes and command of the steps that run."""
+    from scrjob.localrm import steps  # noqa: PLC0415 - only for this word
+
+    return [
+        (
+            steps.name(step),
+            list(dict.fromkeys(steps.read_plan(step).nodes)),
+            [os.fsdecode(word) for word in steps.read_words(step)],
+        )
+        for step in steps.running(status.path)
+    ]
 
 
 def _show(status: Status) -> None:
@@ -262,6 +279,8 @@ def _show(status: Status) -> None:
     for node in status.nodes:
         why = f"  since {_clock_time(node.since)}: {node.reason}" if node.reason else ""
         print(f"{node.name:<{width}}  {node.state}{why}")
+    for name, nodes, words in _steps(status):
+        print(printable(f"step {name} on {','.join(nodes)}: {' '.join(words)}"))
 
 
 def _clock_time(unix_s: float) -> str:

@@ -118,6 +118,13 @@ def of(allocation: Allocation, job: Sequence[bytes]) -> list[str]:
     return [step for step in paths if _read(step, "job") == join_words(job)]
 
 
+def running(path: str) -> list[str]:
+    """Return the steps of the allocation at ``path`` that have not ended, in the order of their numbers."""
+    base = os.path.join(path, "steps")
+    found = [os.path.join(base, number) for number in sorted(_names(base, ""), key=int)]
+    return [step for step in found if starter(step) is not None]
+
+
 def record_starter(step: str) -> None:
     """Note that this process runs the step."""
     _write(step, "starter", _identity(os.getpid()))
