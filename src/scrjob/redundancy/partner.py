@@ -56,7 +56,7 @@ class Partner:
 
 def holder(i: int, n: int, lost: Collection[int], replicas: int) -> int:
     """Return how far to the right of ``i`` the nearest copy of its data is that is left; 0 for none."""
-    return next((t for t in range(1, replicas + 1) if (i + t) % n not in lost), 0)
+    return next((t for t in range(1, min(replicas, n - 1) + 1) if (i + t) % n not in lost), 0)
 
 
 def replica_offset(shape: Shape, keeper: int, t: int) -> int:

@@ -270,8 +270,8 @@ def test_impossible_redundancy_is_refused(kind, key, value, tmp_path):
     made = make_dataset(tmp_path / "p", [[9], [8], [7]], form_groups(range(3), 8), kind=kind)
 
     def spoil(tree):
-        for _, member in tree.child("DESC").items():
-            place = member.child("DESC")
+        for number in tree.child("DESC"):
+            place = tree.child("DESC", number, "DESC")
             place.unset(key)
             place.put(key, value)
 
