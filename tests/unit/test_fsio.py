@@ -198,3 +198,33 @@ def test_an_absent_base_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         _fsio.make_private_dirs(tmp_path / "none", "alice", uid=UID)
     assert not (tmp_path / "none").exists()
+
+
+class TestSyncOfAFileSystem:
+    def test_known_good_ones_only(self) -> None:
+        memory = os.open("/dev/shm", os.O_RDONLY)
+        proc = os.open("/proc", os.O_RDONLY)
+        try:
+            assert _fsio.syncs_all_and_tells(memory)
+            _fsio.sync_filesystem(memory)
+            assert not _fsio.syncs_all_and_tells(proc)
+        finally:
+            os.close(memory)
+            os.close(proc)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            _fsio.sync_filesystem(proc)
+
+    @pytest.mark.parametrize(
+        ("release", "tells"),
+        [("5.8.0-1-amd64", True), ("5.7.19", False), ("4.18.0-553.el8", False)],
+    )
+    def test_old_kernels_do_not_tell_of_failed_writes(
+        self, monkeypatch: pytest.MonkeyPatch, release: str, tells: bool
+    ) -> None:
+        real = os.uname()
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result((*real[:2], release, *real[3:])))
+        fd = os.open("/dev/shm", os.O_RDONLY)
+        try:
+            assert _fsio.syncs_all_and_tells(fd) == tells
+        finally:
+            os.close(fd)

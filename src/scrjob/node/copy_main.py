@@ -69,7 +69,17 @@ _STDOUT = 1
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Copy as the options say; returns 0 if all is well, else 1."""
-    words = sys.argv[1:] if argv is None else argv
+    try:
+        rc = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody to tell; without this the interpreter would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDOUT)
+        return 1
+    return rc
+
+
+def _run(words: Sequence[str]) -> int:
     host = os.uname().nodename
     given: dict[str, str] = {}
     moves: list[str] = []
@@ -131,7 +141,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     )
     if "json" in given:
         _emit(_json_line(host, dataset_id, result))
-    return _end(result.rc)
+    return result.rc
 
 
 def parse_size(text: str) -> Optional[int]:
@@ -163,9 +173,9 @@ def _identify(host: str, cntldir: str, dataset_id: int, options: CopyOptions) ->
         else:
             answer = {"node": host, "dataset": dataset_id, **found._asdict()}
             _emit(json.dumps(answer, separators=(",", ":")))
-            return _end(0)
+            return 0
     _emit(f"{PROG}: {host}: {one_line(problem)}")
-    return _end(1)
+    return 1
 
 
 def _json_line(host: str, dataset_id: int, result: CopyResult) -> str:
@@ -195,17 +205,6 @@ def _nobody_listens() -> bool:
     poll = select.poll()
     poll.register(_STDOUT, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
-
-
-def _end(rc: int) -> int:
-    """Send what was said; returns the exit code."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody to tell; without this the interpreter would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDOUT)
-        return 1
-    return rc
 
 
 if __name__ == "__main__":

@@ -391,3 +391,67 @@ def test_journal_that_cannot_be_written_does_not_stop_the_copy(node):
     assert result.rc == 0
     assert node.target("a").exists()
     assert result.crcs[os.path.join("out", "a")] == zlib.crc32(b"1")  # somebody must know it
+
+
+def test_resume_without_checksums(node):
+    node.add("a", b"1")
+    node.add("recorded", b"2", crc=zlib.crc32(b"2"))
+    assert node.copy(resume=True, checksum=False).skipped == 0
+    assert node.copy(resume=True, checksum=False).skipped == 3
+    assert known_crcs(str(node.prefix / ".scr/scr.dataset.5"), str(node.prefix)) == {
+        str(node.target("recorded")): zlib.crc32(b"2")
+    }
+    # Who wants checksums now gets them: what has none is copied again.
+    assert node.copy(resume=True).skipped == 1
+    assert node.copy(resume=True).skipped == 3
+
+
+def test_large_files_in_parts(node):
+    """More than two parts, a last one that is short, and more files than threads."""
+    sizes = [(16 << 20) * 2 + 1, 16 << 20, (16 << 20) - 1, 1 << 20, (1 << 20) - 1, 5 << 20]
+    for number, size in enumerate(sizes):
+        node.add(f"f{number}", os.urandom(1000) * (size // 1000) + b"x" * (size % 1000))
+    for options in ({}, {"checksum": False}, {"buffer_bytes": 77_777}):
+        result = node.copy(**options)
+        assert (result.rc, result.files, result.bytes) == (0, len(sizes), sum(sizes))
+        for number in range(len(sizes)):
+            data = node.target(f"f{number}").read_bytes()
+            assert data == (node.cache / f"f{number}").read_bytes()
+            if options.get("checksum", True):
+                assert result.crcs[os.path.join("out", f"f{number}")] == zlib.crc32(data)
+
+
+def test_batches(node, monkeypatch):
+    """More files than a batch has: order of what is said, numbers, nothing forgotten."""
+    monkeypatch.setattr("scrjob.node._batch.BATCH_FILES", 7)
+    for number in range(100):
+        node.add(f"f{number}", b"%d" % number, flush=False, crc=1 if number % 10 == 0 else None)
+    node.write()
+    result = node.copy()
+    assert (result.rc, result.files, len(result.crcs)) == (1, 90, 91)
+    told = [line.rsplit("/", 1)[1] for line in node.lines[:-1]]
+    assert told == [f"f{number}" for number in range(90, -1, -10)]
+
+
+def test_the_kernel_copies_by_itself_only_without_a_checksum(node, monkeypatch):
+    node.add("f", b"x" * 3000)
+    calls = []
+    original = os.copy_file_range
+    monkeypatch.setattr(
+        os, "copy_file_range", lambda *words: calls.append(words) or original(*words)
+    )
+    node.copy()
+    assert calls == []
+    assert node.copy(checksum=False).rc == 0
+    assert len(calls) == 2
+    assert node.target("f").read_bytes() == b"x" * 3000
+
+
+def test_a_kernel_that_does_not_copy_by_itself(node, monkeypatch):
+    def refuse(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    node.add("f", b"x" * 3000)
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    assert node.copy(checksum=False).rc == 0
+    assert node.target("f").read_bytes() == b"x" * 3000
