@@ -336,3 +336,26 @@ def test_lesson_a20_a_user_ends_a_step_by_its_id(
 
     assert inside.play("two_steps", kind, meanwhile=end) == [code, 128 + 15]
     assert least <= seen["took"] < most
+
+
+def test_a_step_that_a_dead_node_keeps_listed_is_ended_all_the_same(
+    rig: Rig, inside: Inside
+) -> None:
+    """Its living ranks are gone, and the command says in time why it cannot promise more."""
+
+    def end() -> None:
+        listed = rig.run(["squeue", "--steps", "--noheader", "--format=%i %N"], check=True).stdout
+        (step,) = [line.split()[0] for line in listed.splitlines() if line.endswith(" n[1-2]")]
+        rig.kill("n2")
+        began = time.monotonic()
+        done = rig.run(["scr_kill_jobstep", "-l", "srun", "-j", step])
+        assert time.monotonic() - began < 20.0
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"step {step} is cancelled, but Slurm lists it on" in done.stderr
+        no_beat(rig, "n1")
+        rig.run(["scr_kill_jobstep", "-l", "srun", "-j", f"{step.partition('.')[0]}.1"])
+        inside.leave("over")
+
+    first, second = inside.play("two_steps", "stubborn", meanwhile=end)
+    assert first != 0
+    assert second == 128 + 15
