@@ -48,7 +48,7 @@ class Finished(NamedTuple):
 
 
 def finish_all(prefix: str, context: Context, *, bin_dir: Optional[str] = None) -> List[Finished]:
-    """Finish all transfers that flush.scr calls FLUSHING.
+    """Finish all transfers that flush.scr calls FLUSHING, or of which the transfer library keeps a state.
 
     Args:
         prefix: absolute prefix directory.
@@ -68,7 +68,7 @@ def finish_all(prefix: str, context: Context, *, bin_dir: Optional[str] = None) 
     except FileNotFoundError:
         return []
     done = []
-    for entry in _waiting(tree):
+    for entry in _waiting(prefix, tree):
         error: Optional[ScrError] = None
         try:
             finish_flush(prefix, entry, context, bin_dir=bin_dir)
@@ -80,12 +80,18 @@ def finish_all(prefix: str, context: Context, *, bin_dir: Optional[str] = None) 
     return done
 
 
-def _waiting(tree: KVTree) -> List[FlushEntry]:
+def _waiting(prefix: str, tree: KVTree) -> List[FlushEntry]:
     """Return the entries of unfinished transfers: output sets ascending, then the others descending."""
     listed = [flush.entry(tree, number) for number in flush.ids(tree)]
-    found = [entry for entry in listed if entry and flush.FLUSHING in entry.locations]
+    found = [entry for entry in listed if entry and _is_waiting(prefix, entry)]
     others = [entry for entry in found if not entry.is_output]
     return [entry for entry in found if entry.is_output] + others[::-1]
+
+
+def _is_waiting(prefix: str, entry: FlushEntry) -> bool:
+    if flush.FLUSHING in entry.locations:
+        return True
+    return flush.PFS not in entry.locations and _has_state(prefix, entry.id)
 
 
 def finish_flush(

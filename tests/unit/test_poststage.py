@@ -369,6 +369,17 @@ def test_without_the_transfer_library_it_is_told_what_is_missing(prefix: Path) -
     assert "1 of 4 files are not there, the first is 'ckpt.6/rank_0.ckpt'" in str(done[6])
 
 
+def test_the_state_of_a_transfer_is_enough_to_look_at_it(prefix: Path) -> None:
+    """A restart may have lost the mark in flush.scr; what only is in cache has no such state."""
+    change_flush(prefix, lambda tree: flush.remove_location(tree, 6, flush.FLUSHING))
+    assert list(finish(prefix)) == [4]
+    (prefix / ".scr/scr.dataset.6/rank_0.state_file").write_bytes(b"")
+    assert finish(prefix) == {6: None}
+    assert index_of(prefix).current() == "ckpt.6"
+    change_flush(prefix, lambda tree: flush.add_location(tree, 6, flush.PFS))
+    assert finish(prefix) == {}
+
+
 def test_a_transfer_that_cannot_be_finished(prefix: Path) -> None:
     on_its_way(prefix, 6)
     runner = Executables(prefix, resume_rc=1)
