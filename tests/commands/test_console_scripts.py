@@ -29,6 +29,8 @@ CODES = {
     "scr_have_restart": (0, 1),
     "scr_hostlist": (0, 1),
     "scr_index": (1, 1),
+    "scr_inspect": (0, 1),
+    "scr_inspect_cache": (1, 1),
     "scr_kill_jobstep": (0, 1),
     "scr_list_dir": (0, 1),
     "scr_list_down_nodes": (0, 1),

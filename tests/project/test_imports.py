@@ -36,6 +36,7 @@ ALLOWED = {
     "scrjob.param": set(),
     "scrjob.node.check": set(),
     "scrjob.node.condition": set(),
+    "scrjob.node.inspect": set(),
     "scrjob.commands.scr_crc32": set(),
     "scrjob.commands.scr_should_exit": set(),
     "scrjob.commands.scr_halt": set(),

@@ -2,7 +2,8 @@
 """``python -m scrjob.node PROGRAM [ARGUMENTS]``: what scrjob starts on a compute node.
 
 Programs: ``cached`` (what is in cache), ``check`` (scr_check_node), ``condition`` (memory kills, free
-space), ``copy`` (scr_copy), ``growth`` (do files in cache change), ``stacks`` (what hung processes do).
+space), ``copy`` (scr_copy), ``growth`` (do files in cache change), ``inspect``
+(scr_inspect_cache), ``stacks`` (what hung processes do).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ PROGRAMS = {
     "condition": "scrjob.node.condition",
     "copy": "scrjob.node.copy_main",
     "growth": "scrjob.node.growth",
+    "inspect": "scrjob.node.inspect",
     "stacks": "scrjob.node.stacks",
 }
 EXIT_USAGE = 64

@@ -33,13 +33,15 @@ from scrjob.errors import (
     UnsupportedVersionError,
 )
 from scrjob.formats import flush, index, kvtree, paths, rank2file, redset_header, summary
-from scrjob.redundancy import rebuild
+from scrjob.formats.redset_header import Descriptor
+from scrjob.redundancy import inspect, rebuild
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
-from scrjob.redundancy.plan import is_covered
+from scrjob.redundancy.redset_file import RedsetReader
 from scrjob.redundancy.scan import GroupKey, Scan, scan_again, scan_dataset
 
 if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
+    from scrjob.formats.redset_header import RedsetName
 
 logger = logging.getLogger(__name__)
 
@@ -192,24 +194,34 @@ class _Builder:
             ) from error
 
     def _rebuild(self, scan: Scan, missing: List[int]) -> bool:
-        """Rebuild what the scan lacks; tells whether all groups could be."""
+        """Rebuild what the scan lacks; tells whether all that is needed could be."""
         absent = set(missing)
         passes = [
-            (set_name, self._damaged(scan, set_name, absent))
+            self._damaged(scan, set_name, absent)
             for set_name in (redset_header.MAP_SET, redset_header.DATA_SET)
         ]
+        has_filemap = {rank: rank in scan.ranks for rank in missing}
+        views = {key: _view(self.directory, scan, key) for damaged in passes for key in damaged}
+        protects_files = any(set_name == redset_header.DATA_SET for set_name, _, _ in scan.groups)
+        verdict = inspect.judge(has_filemap, views.values(), protects_files=protects_files)
+        spoiled = {id(group.view): group for group in verdict.groups if not group.tolerated}
+        hopeless = {key: spoiled[id(view)] for key, view in views.items() if id(view) in spoiled}
+        if verdict.recoverable:
+            # Groups of which only redundancy is lost, and too much of it, are no obstacle.
+            return all(self._pass(scan, [k for k in keys if k not in hopeless]) for keys in passes)
         # Nothing is rebuilt for a dataset that stays incomplete anyhow.
-        hopeless = [
-            [
-                key
-                for key, lost in damaged.items()
-                if not is_covered(self.directory, _names(scan, key), lost)
-            ]
-            for _, damaged in passes
-        ]
-        for keys in filter(None, hopeless):
-            self._refuse(scan, keys)
-        return not any(hopeless) and all(self._pass(scan, damaged) for _, damaged in passes)
+        for keys in passes:
+            self._refuse(
+                scan,
+                [k for k in keys if k in hopeless and hopeless[k].is_needed(has_filemap)],
+            )
+        logger.warning(
+            "dataset %d in %s is not complete: %s",
+            self.dataset_id,
+            self.guard.prefix,
+            "; ".join(verdict.reasons()),
+        )
+        return False
 
     def _refuse(self, scan: Scan, keys: List[GroupKey]) -> None:
         """Say what the C tool says of groups that cannot be rebuilt; for some schemes it tries."""
@@ -238,18 +250,16 @@ class _Builder:
         self.error(f"At least one rebuild failed for dataset {self.dataset_id} in {self.directory}")
 
     @staticmethod
-    def _damaged(scan: Scan, set_name: str, absent: Set[int]) -> Dict[GroupKey, List[int]]:
-        """Return the groups of a set with lost members: those, by group rank."""
-        found = {}
-        for key, names in scan.groups.items():
-            if key[0] == set_name:
-                alive = {name.member for name in names if name.rank not in absent}
-                lost = [i for i in range(names[0].members) if i not in alive]
-                if lost:
-                    found[key] = lost
-        return found
+    def _damaged(scan: Scan, set_name: str, absent: Set[int]) -> List[GroupKey]:
+        """Return the groups of a set that lack members, or of which ranks lack files."""
+        return [
+            key
+            for key, names in scan.groups.items()
+            if key[0] == set_name
+            and (len(names) != names[0].members or any(name.rank in absent for name in names))
+        ]
 
-    def _pass(self, scan: Scan, damaged: Dict[GroupKey, List[int]]) -> bool:
+    def _pass(self, scan: Scan, damaged: List[GroupKey]) -> bool:
         good = True
         for key in damaged:
             self._announce(scan, key)
@@ -280,6 +290,42 @@ class _Builder:
             paths.summary_file(self.guard.prefix, self.dataset_id),
             summary.build(descriptor, complete=True),
         )
+
+
+def _view(directory: str, scan: Scan, key: GroupKey) -> inspect.View:
+    """Look at a group: as many of its headers as are needed to know all of its ranks."""
+    names = scan.groups[key]
+    found = None
+    unusable = set()
+    for name in names:
+        try:
+            reader = RedsetReader(os.path.join(directory, str(name)))
+        except (FormatError, OSError):
+            unusable.add(name.member)
+            continue
+        reader.close()
+        mine = reader.header.members.get(name.member)
+        if mine is None:
+            unusable.add(name.member)
+            continue
+        found = found or inspect.View(key[0], mine.descriptor, {}, set())
+        found.ranks.update(inspect.told_by(reader.header))
+        if len(found.ranks) >= names[0].members:
+            break
+    if found is None:
+        found = inspect.View(key[0], _unknown(names[0]), {}, set())
+    for name in names:
+        if name.member not in unusable:
+            found.ranks[name.member] = name.rank
+            found.present.add(name.member)
+    return found
+
+
+def _unknown(name: RedsetName) -> Descriptor:
+    """Return what only the name of a redundancy file says of its group: it tolerates nothing."""
+    return Descriptor(
+        *("single", name.groups, name.group, name.members, name.member, name.rank, name.rank + 1)
+    )
 
 
 class _Entries(Mapping[int, "KVTree"]):

@@ -115,21 +115,6 @@ def plan_group(
     return GroupPlan(directory, first.set_name, scheme, shape, members, parts, lost)
 
 
-def is_covered(directory: str, names: Sequence[str], lost: Collection[int]) -> bool:
-    """Tell whether a group can spare these members, as far as its scheme and one header tell.
-
-    Raises:
-        NotSupportedError: for a scheme that this version does not know.
-    """
-    _, parsed = _parse_names(directory, names)
-    for name in parsed.values():
-        found = _read(os.path.join(directory, str(name)), name)
-        if not isinstance(found, str):
-            descriptor = found.header.members[name.member].descriptor
-            return scheme_for(name.type).tolerates(name.members, lost, descriptor)
-    return False
-
-
 def describe(lost: dict[int, str]) -> str:
     """Return the lost members (counted from 1, as file names do) and the reasons for a message."""
     shown = "; ".join(f"member {i + 1} ({why})" for i, why in sorted(lost.items())[:SHOWN])

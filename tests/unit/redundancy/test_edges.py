@@ -18,7 +18,7 @@ from scrjob.redundancy.build import build_dataset
 from scrjob.redundancy.groups import form_groups
 from scrjob.redundancy.logical import create_new
 from scrjob.redundancy.paths import PrefixGuard, make_dirs
-from scrjob.redundancy.plan import describe, is_covered, plan_group
+from scrjob.redundancy.plan import describe, plan_group
 from scrjob.redundancy.rebuild import rebuild_files
 from scrjob.redundancy.scan import scan_dataset
 from scrjob.redundancy.shape import Shape
@@ -151,14 +151,6 @@ class TestPlan:
     def test_nothing_at_all(self, made):
         with pytest.raises(UnrecoverableError, match="no redundancy file is left"):
             plan_group(str(made.hidden), [], lambda _member: [])
-
-    def test_coverage_without_a_readable_header(self, made):
-        names = names_of(made)
-        assert is_covered(str(made.hidden), names, [1])
-        assert not is_covered(str(made.hidden), names, [0, 1])
-        for name in names:
-            (made.hidden / name).write_bytes(b"")
-        assert not is_covered(str(made.hidden), names, [1])
 
     def test_many_lost_members_are_not_all_listed(self):
         assert describe(dict.fromkeys(range(12), "x")).endswith("member 9 (x) and 3 more")
