@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Optional, Union
 
 from scrjob import config
-from scrjob.errors import FormatError, UsageError
+from scrjob.errors import CommandNotFoundError, ConfigError, FormatError, UsageError
 
 if TYPE_CHECKING:
     from scrjob._process import CommandResult
@@ -39,7 +39,8 @@ class Tool:
         """Return what the executable said to these arguments.
 
         Raises:
-            CommandNotFoundError, CommandTimeoutError.
+            ConfigError: there is no such executable.
+            CommandTimeoutError: it did not answer in time.
         """
         if self._context is None:
             from scrjob._context import system_context  # noqa: PLC0415 - native needs none
@@ -50,7 +51,13 @@ class Tool:
 
             logging.getLogger(__name__).info("running %s %s", self.path, " ".join(args))
         env = self._context.environ
-        return self._context.runner.run([self.path, *args], timeout_s=timeout_s, env=env)
+        try:
+            return self._context.runner.run([self.path, *args], timeout_s=timeout_s, env=env)
+        except CommandNotFoundError as error:
+            raise ConfigError(
+                f"{self.path} cannot be run; SCR_BIN_DIR must name the directory of SCR's executables, or "
+                "be empty to do without"
+            ) from error
 
     def answer(self, path: str, *args: str) -> Optional[str]:
         """Return stdout of a question about ``path``, None if the answer is no (exit code not 0).
@@ -59,7 +66,7 @@ class Tool:
 
         Raises:
             FormatError: the executable complains about an existing file.
-            CommandNotFoundError, CommandTimeoutError.
+            ConfigError, CommandTimeoutError: see ``run``.
         """
         result = self.run(*args)
         if result.returncode == 0:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Optional, Union
 
 from scrjob.cli import _tool
+from scrjob.errors import ScrError
 
 if TYPE_CHECKING:
     from scrjob.param import Param
@@ -163,7 +164,11 @@ class SCRLog:
             **extra,
         }
         args = [word for key, value in given.items() if value is not None for word in (key, value)]
-        return tool.run(*args).returncode == 0
+        try:
+            return tool.run(*args).returncode == 0
+        except ScrError as error:  # as a log that cannot be written: no reason to end anything
+            _tool.warn("%s", error)
+            return False
 
 
 def _whole(number: Optional[float]) -> Optional[str]:

@@ -21,7 +21,7 @@ from archives import unpack
 from scrjob import cli
 from scrjob._context import RealContext
 from scrjob._process import CommandResult
-from scrjob.errors import CommandError, CommandNotFoundError, FormatError
+from scrjob.errors import CommandError, CommandNotFoundError, ConfigError, FormatError
 from scrjob.formats import kvtree
 from scrjob.testing.fakes import FakeClock
 
@@ -118,7 +118,7 @@ def test_the_environment_chooses_the_back_end(tmp_path: Path) -> None:
             raise CommandNotFoundError(argv)
 
     asking = context(Runner(), SCR_BIN_DIR="/opt/scr/bin")
-    with pytest.raises(CommandNotFoundError, match="/opt/scr/bin/scr_nodes_file"):
+    with pytest.raises(ConfigError, match=r"/opt/scr/bin/scr_nodes_file cannot .* SCR_BIN_DIR"):
         cli.SCRNodesFile(str(tmp_path), context=asking).last_num_nodes()
     native = cli.SCRNodesFile(str(tmp_path), context=asking, bin_dir="")
     assert native.last_num_nodes() is None
@@ -206,6 +206,19 @@ def test_log_tool_gets_whole_seconds() -> None:
     assert " ".join(asked[0]) == "-p /p -u alice -j name -i 42 -s 100 -T E -D 3 -S 5 -L 1"
     world, _ = scripted(1, "")
     assert not cli.SCRLog("/p", "42", context=world, bin_dir="/b").event("E")
+
+
+def test_a_log_tool_that_cannot_be_run_is_no_reason_to_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Runner:
+        def run(self, argv: Sequence[str], **_options: Any) -> CommandResult:
+            raise CommandNotFoundError(argv)
+
+    log = cli.SCRLog("/p", "42", context=context(Runner()), bin_dir="/b")
+    assert log.event("E") is False
+    assert log.transfer("X") is False
+    assert "/b/scr_log_event cannot be run" in caplog.text
 
 
 @pytest.mark.parametrize(("nbytes", "words"), [(2147483647, " -B 2147483647"), (2147483648, "")])
