@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""After the last run in an allocation: bring home what only exists in cache, newest data first.
+"""After the last run in an allocation: bring home what only exists in cache, by its value.
 
-Output sets are saved in ascending order, all of them; of the checkpoints the newest that can be
-saved. ``current`` in the index moves to it, forward only.
+The newest checkpoint first, then output sets in ascending order, all of them, then an older checkpoint
+where one is needed: for the newest could not be saved, or an output set before it could not, which a
+restart then makes again. In an allocation without an end there is no hurry, and output comes first.
+``current`` in the index moves to the checkpoint to restart from, forward only.
+
+Source: docs/scavenge.md, "which datasets".
 """
 
 from __future__ import annotations
@@ -11,23 +15,31 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
-from scrjob.cached import refill_flush_file
+from scrjob.cached import Held, refill_flush_file
 from scrjob.errors import FormatError, NotInAllocationError, ScavengeError, ScrError
+from scrjob.formats import dataset, flush, kvtree, paths
 from scrjob.formats.index import Index
 from scrjob.list_down_nodes import list_down_nodes
+from scrjob.scavenge.timing import has_no_end, time_left
 from scrjob.supervisor import lostnodes
 
 if TYPE_CHECKING:
     from scrjob.protocols import JobEnvironment
     from scrjob.scavenge import ScavengeResult
+    from scrjob.scavenge.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
+LEAST_MEASURED_S = 1.0  # what took less says nothing of the rate of what takes long
+
 
 class Saved(NamedTuple):
-    """One dataset: ``safe`` tells whether it is complete in the prefix; ``how`` says how, or why not."""
+    """One dataset: ``safe`` tells whether it is complete in the prefix; ``how`` says how, or why not.
+
+    ``bytes`` and ``copy_seconds``: what the nodes copied, and how long that took; 0 if they did not.
+    """
 
     dataset_id: int
     name: str
@@ -35,10 +47,15 @@ class Saved(NamedTuple):
     safe: bool
     how: str
     seconds: float = 0.0
+    bytes: int = 0
+    copy_seconds: float = 0.0
 
 
 class Postrun(NamedTuple):
-    """What became of the datasets. ``newest_safe``: all output and the newest checkpoint are safe."""
+    """What became of the datasets, output first.
+
+    ``newest_safe``: all output and the newest checkpoint are safe.
+    """
 
     datasets: Sequence[Saved]
     newest_safe: bool
@@ -46,7 +63,14 @@ class Postrun(NamedTuple):
 
 class _Saver:
     def __init__(
-        self, jobenv: JobEnvironment, up: Sequence[str], log: Any, say: Say, detail: Say
+        self,
+        jobenv: JobEnvironment,
+        up: Sequence[str],
+        log: Any,
+        say: Say,
+        detail: Say,
+        held: Optional[Held],
+        progress: Optional[Progress],
     ) -> None:
         from scrjob.cli import SCRFlushFile, SCRIndex  # noqa: PLC0415 - chooses its back end
 
@@ -55,58 +79,137 @@ class _Saver:
         self._log = log
         self._say = say
         self._detail = detail
-        self._flush = SCRFlushFile(jobenv.dir_prefix())
-        self._index = SCRIndex(jobenv.dir_prefix())
-        self.saved: list[Saved] = []
+        self._held = held
+        self._progress = progress
+        self._flush = SCRFlushFile(jobenv.dir_prefix(), context=jobenv.context)
+        self._index = SCRIndex(jobenv.dir_prefix(), context=jobenv.context)
+        self._measured = (0, 0.0)  # bytes that were saved, and seconds that it took
+        self._tried: dict[int, Saved] = {}
+        self._verified: set[int] = set()
 
-    def outputs(self) -> Optional[int]:
-        """Save all output sets; returns the first id that could not be saved."""
+    def save(self) -> Postrun:
+        """Save what is worth it."""
         self._say("Looking for output sets")
-        failed = None
-        found = False
-        for text in self._flush.list_dsets_output():
-            if self._flush.need_flush(text):
-                found = True
-                if not self._save(int(text), "output") and failed is None:
-                    failed = int(text)
-        if not found:
+        listed = [int(text) for text in self._flush.list_dsets_output()]
+        outputs = [number for number in listed if self._flush.need_flush(number)]
+        if not outputs:
             self._say("Found no output set to scavenge")
-        return failed
-
-    def checkpoints(self, before: Optional[int]) -> None:
-        """Save the newest checkpoint that can be saved, of those before a failed output set."""
+        checkpoints = [int(text) for text in self._flush.list_dsets_ckpt()]
+        newest = checkpoints[:1]
+        if not has_no_end(self._jobenv):
+            for number in newest:
+                self._secure(number, "checkpoint", always=True)
+        bad = [number for number in outputs if not self._secure(number, "output").safe]
         self._say("Looking for checkpoints")
-        listed = [int(text) for text in self._flush.list_dsets_ckpt(before)]
-        if not listed:
+        if not checkpoints:
             self._say("Found no checkpoint to scavenge")
-        for number in listed:
-            if self._flush.need_flush(number):
-                if not self._save(number, "checkpoint"):
-                    continue
-            else:
-                name = self._flush.name(number) or ""
-                self.saved.append(Saved(number, name, "checkpoint", True, "was in the prefix"))
-                self._say(f"Dataset {name} is in the prefix already")
-            self._make_current(number, self._flush.name(number) or "")
-            return
+        self._choose_checkpoint(checkpoints, min(bad, default=None))
+        looked_at = [self._tried[number] for number in newest if number in self._tried]
+        safe = not bad and all(row.safe for row in looked_at)
+        rows = sorted(self._tried.values(), key=lambda row: row.kind != "output")
+        return Postrun(rows, safe)
 
-    def _save(self, dataset_id: int, kind: str) -> bool:
+    def _choose_checkpoint(self, checkpoints: Sequence[int], before: Optional[int]) -> None:
+        """Make the newest checkpoint current that is safe or can be made so; ``before``: of older ones."""
+        for number in checkpoints:
+            if before is None or number < before:
+                saved = self._secure(number, "checkpoint")
+                if saved.safe:
+                    self._make_current(number, saved.name)
+                    if number in self._verified:
+                        self._prune(number)
+                    return
+
+    def _secure(self, dataset_id: int, kind: str, *, always: bool = False) -> Saved:
+        """Save a dataset unless that was tried before, or there is no time; ``always``: however late."""
+        if dataset_id not in self._tried:
+            name = self._flush.name(dataset_id) or f"dataset {dataset_id}"
+            self._tried[dataset_id] = self._attempt(dataset_id, name, kind, always=always)
+        return self._tried[dataset_id]
+
+    def _attempt(self, dataset_id: int, name: str, kind: str, *, always: bool) -> Saved:
+        if not self._flush.need_flush(dataset_id):
+            self._say(f"Dataset {name} is in the prefix already")
+            return Saved(dataset_id, name, kind, True, "was in the prefix")
+        why = None if always else self._too_late(dataset_id)
+        if why is not None:
+            self._say(f"{kind} {name} (dataset {dataset_id}) is left out: {why}")
+            return Saved(dataset_id, name, kind, False, f"left out: {why}")
+        return self._save(dataset_id, name, kind)
+
+    def _save(self, dataset_id: int, name: str, kind: str) -> Saved:
         from scrjob.scavenge import scavenge_dataset  # noqa: PLC0415 - only with something to save
 
-        name = self._flush.name(dataset_id) or f"dataset {dataset_id}"
         clock = self._jobenv.context.clock
         began = clock.monotonic()
         try:
             (cntldir, *_) = self._jobenv.dir_control()
             done = scavenge_dataset(
-                self._jobenv, self._up, dataset_id, cntldir, log=self._log, say=self._detail
+                self._jobenv,
+                self._up,
+                dataset_id,
+                cntldir,
+                log=self._log,
+                say=self._detail,
+                flush_ended=True,
+                held=self._held,
+                progress=self._progress,
             )
-            safe, how = True, _account(done)
         except (ScrError, OSError) as error:
-            safe, how = False, str(error)
             self._say(f"{kind} {name} (dataset {dataset_id}) could not be saved: {error}")
-        self.saved.append(Saved(dataset_id, name, kind, safe, how, clock.monotonic() - began))
-        return safe
+            seconds = clock.monotonic() - began
+            return Saved(dataset_id, name, kind, False, str(error), seconds)
+        self._verified.add(dataset_id)
+        seconds = clock.monotonic() - began
+        if not done.was_there and seconds >= LEAST_MEASURED_S:
+            size, took = self._measured
+            self._measured = (size + done.bytes, took + seconds)
+        return Saved(
+            dataset_id,
+            name,
+            kind,
+            True,
+            _account(done),
+            seconds,
+            done.copied_bytes,
+            done.copy_seconds,
+        )
+
+    def _too_late(self, dataset_id: int) -> Optional[str]:
+        """Return why there is no time to save a dataset, None if there is, or that is not known."""
+        from scrjob.scavenge.progress import size  # noqa: PLC0415 - with something to leave out
+
+        left = time_left(self._jobenv)
+        if left is None:
+            return None
+        if left <= 0:
+            return "the time of the allocation is over"
+        bytes_saved, took = self._measured
+        wanted = self._size(dataset_id)
+        if not bytes_saved or wanted is None:
+            return None
+        rate = bytes_saved / took
+        needs = wanted / rate
+        if needs <= left:
+            return None
+        return f"{size(wanted)} need about {needs:.0f} s at {size(rate)}/s, {left:.0f} s are left"
+
+    def _size(self, dataset_id: int) -> Optional[int]:
+        tree = None if self._held is None else self._held.datasets.get(dataset_id)
+        if tree is None:
+            try:
+                entry = flush.entry(
+                    kvtree.read(paths.flush_file(self._jobenv.dir_prefix())), dataset_id
+                )
+            except (OSError, FormatError):
+                return None
+            tree = None if entry is None else entry.descriptor
+        return None if tree is None else dataset.parse(tree).size_bytes
+
+    def _prune(self, dataset_id: int) -> None:
+        from scrjob.prune import prune_after  # noqa: PLC0415 - only after a scavenge
+
+        prune_after(self._jobenv, dataset_id, self._say)
 
     def _make_current(self, dataset_id: int, name: str) -> None:
         """Move ``current`` forward to a dataset that is safe in the prefix."""
@@ -128,8 +231,15 @@ def _account(done: ScavengeResult) -> str:
     """Return what a scavenge did, for the report."""
     if done.was_there:
         return "was complete in the prefix"
+    from scrjob.scavenge.progress import size  # noqa: PLC0415 - loaded by now
+
     rebuilt = f", {len(done.rebuilt)} of them rebuilt" if done.rebuilt else ""
-    return f"scavenged, {done.files} files{rebuilt}, {done.bytes} bytes"
+    damaged = f", {len(done.repaired)} that were damaged in cache" if done.repaired else ""
+    took = ""
+    if done.copied_bytes and done.copy_seconds > 0:
+        rate = done.copied_bytes / done.copy_seconds
+        took = f" in {done.seconds:.1f} s, copied at {size(rate)}/s"
+    return f"scavenged, {done.files} files{rebuilt}{damaged}, {done.bytes} bytes{took}"
 
 
 def save_datasets(
@@ -139,6 +249,7 @@ def save_datasets(
     say: Say,
     detail: Optional[Say] = None,
     nodes: Optional[Sequence[str]] = None,
+    progress: Optional[Progress] = None,
 ) -> Postrun:
     """Bring home what only exists in cache; never raises for a dataset that cannot be saved.
 
@@ -149,6 +260,7 @@ def save_datasets(
         say: is told each step.
         detail: is told the steps of each scavenge; default: ``say``.
         nodes: all nodes of the job; default: asked now.
+        progress: is shown how far each copy is.
 
     Raises:
         NotInAllocationError: no nodes are known.
@@ -163,18 +275,14 @@ def save_datasets(
     say(f"jobnodes:  {nodes}")
     say(f"downnodes: {sorted(down)}")
     say(f"upnodes:   {up}")
-    saver = _Saver(jobenv, up, log, say, detail or say)
     with lostnodes.heeded(jobenv, up, say):
+        held = None
         if up:
             try:
-                refill_flush_file(jobenv, up)
+                held = refill_flush_file(jobenv, up)
             except (ScrError, OSError) as error:  # it only adds to what the flush file says
                 logger.warning("the flush file is used as it is: %s", error)
-        failed_output = saver.outputs()
-        saver.checkpoints(failed_output)
-    newest = [row for row in saver.saved if row.kind == "checkpoint"][:1]
-    outputs = [row for row in saver.saved if row.kind == "output"]
-    return Postrun(saver.saved, all(row.safe for row in [*newest, *outputs]))
+        return _Saver(jobenv, up, log, say, detail or say, held, progress).save()
 
 
 def postrun(jobenv: JobEnvironment, verbose: bool = False, log: Any = None) -> None:

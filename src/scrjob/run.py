@@ -14,6 +14,7 @@ from scrjob.supervisor.command import RunCommand
 
 if TYPE_CHECKING:
     from scrjob.jobenv import JobEnv
+    from scrjob.scavenge.progress import Progress
     from scrjob.supervisor.loop import Loop, Outcome
     from scrjob.supervisor.signals import SignalWatch
 
@@ -39,6 +40,7 @@ def run(
     jobenv: Optional[JobEnv] = None,
     say: Optional[Callable[[str], None]] = None,
     signals: Optional[SignalWatch] = None,
+    progress: Optional[Progress] = None,
 ) -> int:
     """Keep a parallel program alive to its end, and return the exit code of docs/exit-codes.md.
 
@@ -53,6 +55,7 @@ def run(
         jobenv: the job, with its launcher; default: from the real environment.
         signals: how signals reach the loop; default: the process's own.
         say: is told each step in one line; default: the log of this module.
+        progress: is shown how far the saving of data is; default: lines that ``say`` is told.
 
     Raises:
         UsageError, ConfigError, PluginError, NotInAllocationError, SupervisorActiveError: before
@@ -74,7 +77,7 @@ def run(
     tell = say or (lambda line: logger.log(level, "%s", line))
     if jobenv.param.get("SCR_ENABLE") == "0":
         return _pass_through(jobenv, command, signals or SignalWatch())
-    return _supervise(jobenv, command, signals or SignalWatch(), tell)
+    return _supervise(jobenv, command, signals or SignalWatch(), tell, progress)
 
 
 def _pass_through(jobenv: JobEnv, command: RunCommand, watch: SignalWatch) -> int:
@@ -102,9 +105,14 @@ def _pass_through(jobenv: JobEnv, command: RunCommand, watch: SignalWatch) -> in
 
 
 def _supervise(
-    jobenv: JobEnv, command: RunCommand, watch: SignalWatch, say: Callable[[str], None]
+    jobenv: JobEnv,
+    command: RunCommand,
+    watch: SignalWatch,
+    say: Callable[[str], None],
+    progress: Optional[Progress],
 ) -> int:
     from scrjob.cli import SCRLog  # noqa: PLC0415 - chooses its back end
+    from scrjob.scavenge.progress import Lines  # noqa: PLC0415 - not for SCR_ENABLE=0
     from scrjob.supervisor.loop import Loop  # noqa: PLC0415 - not for SCR_ENABLE=0
     from scrjob.supervisor.settings import (  # noqa: PLC0415 - same
         Settings,
@@ -129,14 +137,15 @@ def _supervise(
             requeued = job_state.former_start()
             if requeued:
                 say(requeued)
+            shown = progress or Lines(say, jobenv.context.clock)
             loop = Loop(jobenv, command, settings, job_state, signals, log, say)
             pending = _pending(job_state)
             try:
                 outcome = pending or loop.run()
             except Exception as error:  # a plugin's fault, or ours, must not cost the data
-                _finish(jobenv, loop, job_state, _failed(error), log, say, raised=True)
+                _finish(jobenv, loop, job_state, _failed(error), log, say, shown, raised=True)
                 raise
-            return _finish(jobenv, loop, job_state, outcome, log, say)
+            return _finish(jobenv, loop, job_state, outcome, log, say, shown)
 
 
 def _pending(job_state: state.JobState) -> Optional[Outcome]:
@@ -162,6 +171,7 @@ def _finish(
     outcome: Outcome,
     log: Any,
     say: Callable[[str], None],
+    progress: Progress,
     *,
     raised: bool = False,
 ) -> int:
@@ -185,7 +195,9 @@ def _finish(
     began = clock.monotonic()
     try:
         down = loop.nodes_to_leave_alone()
-        saved = save_datasets(jobenv, down, log, logger.debug, nodes=loop.nodes())
+        saved = save_datasets(
+            jobenv, down, log, logger.debug, nodes=loop.nodes(), progress=progress
+        )
     except (ScrError, OSError) as error:
         say(f"what is in cache could not be saved: {error}")
         saved = Postrun((), newest_safe=False)

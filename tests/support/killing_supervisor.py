@@ -11,8 +11,8 @@ import signal
 import sys
 from typing import Any, Optional
 
-from scrjob import scavenge
 from scrjob.commands import scr_run
+from scrjob.scavenge.transaction import Transaction
 from scrjob.supervisor import state
 
 
@@ -23,7 +23,7 @@ def die() -> None:
 def main() -> int:
     point = sys.argv[1]
     save = state.JobState.save
-    note = scavenge._Scavenge.note
+    note = Transaction.note
 
     def killing_save(self: Any, phase: Optional[str] = None) -> None:
         if point == f"before {phase}":
@@ -38,7 +38,7 @@ def main() -> int:
             die()
 
     state.JobState.save = killing_save  # type: ignore[method-assign]
-    scavenge._Scavenge.note = killing_note  # type: ignore[method-assign]
+    Transaction.note = killing_note  # type: ignore[method-assign]
     return scr_run.main(sys.argv[2:])
 
 

@@ -47,6 +47,7 @@ class Bars:
             self._shown.remove_task(self._tasks.pop(node))
         for row in rows.values():
             self._draw_node(row)
+        self._shown.refresh()
 
     def close(self) -> None:
         """Take the bars away: what became of the dataset is told in words."""
@@ -61,7 +62,7 @@ class Bars:
     def _draw(self, key: str, text: str, done: int, total: int, rate: float) -> None:
         shown = self._shown
         if key not in self._tasks:
-            self._tasks[key] = shown.add_task("", total=None)
+            self._tasks[key] = shown.add_task("", total=None, rate="", left="")
         left: Optional[float] = (total - done) / rate if rate else None
         shown.update(
             self._tasks[key],
@@ -91,6 +92,7 @@ def _display(console: Any) -> Any:
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[left]}"),
         console=console or Console(stderr=True),
+        auto_refresh=False,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,

@@ -6,7 +6,14 @@ from __future__ import annotations
 import sys
 from typing import Optional, Sequence
 
-from scrjob.commands._shared import add_prefix, add_verbose, make_parser, run_command
+from scrjob.commands._shared import (
+    add_prefix,
+    add_verbose,
+    make_parser,
+    printable,
+    run_command,
+    tell,
+)
 from scrjob.commands._timing import Timing
 
 PROG = "scr_postrun"
@@ -19,6 +26,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _run(argv: list[str]) -> int:
     from scrjob.cli import SCRLog  # noqa: PLC0415 - not for --help
+    from scrjob.commands._progress import progress  # noqa: PLC0415 - same
     from scrjob.jobenv import JobEnv  # noqa: PLC0415 - same
     from scrjob.list_down_nodes import list_down_nodes  # noqa: PLC0415 - same
     from scrjob.postrun import check_safe, save_datasets  # noqa: PLC0415 - same
@@ -36,7 +44,8 @@ def _run(argv: list[str]) -> int:
         jobenv.launcher  # noqa: B018 - an unknown name is an error before anything is done
         log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param)
         down = list(list_down_nodes(jobenv))
-        check_safe(save_datasets(jobenv, down, log, timing.say, timing.show))
+        shown = progress(lambda line: tell(f"{PROG}: {printable(line)}"))
+        check_safe(save_datasets(jobenv, down, log, timing.say, timing.show, progress=shown))
     timing.end()
     return 0
 

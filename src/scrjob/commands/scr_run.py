@@ -44,6 +44,7 @@ def _run(prog: str, launcher: str, words: list[str]) -> int:
     import logging  # noqa: PLC0415 - with the heavy part
 
     from scrjob import __version__, run  # noqa: PLC0415 - the heavy part
+    from scrjob.commands._progress import progress  # noqa: PLC0415 - with it
 
     if words[:1] == ["--version"]:
         print(f"{prog} {__version__}")
@@ -56,7 +57,8 @@ def _run(prog: str, launcher: str, words: list[str]) -> int:
         level=logging.WARNING, format=f"{prog}: %(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
     name, args, run_cmd, restart_cmd, restart_args = run.parseargs(words, launcher)
-    return run.run(name, args, run_cmd, restart_cmd, restart_args, say=teller(prog))
+    say = teller(prog)
+    return run.run(name, args, run_cmd, restart_cmd, restart_args, say=say, progress=progress(say))
 
 
 def teller(prog: str) -> Callable[[str], None]:

@@ -60,6 +60,7 @@ def _run(argv: list[str]) -> int:
     from scrjob.commands._progress import progress  # noqa: PLC0415 - not for --help
     from scrjob.hostlist import expand_hosts  # noqa: PLC0415 - not for --help
     from scrjob.jobenv import JobEnv  # noqa: PLC0415 - not for --help
+    from scrjob.prune import prune_after  # noqa: PLC0415 - not for --help
     from scrjob.scavenge import scavenge_dataset  # noqa: PLC0415 - not for --help
 
     jobenv = JobEnv(prefix=given.prefix)
@@ -79,6 +80,7 @@ def _run(argv: list[str]) -> int:
         flush_ended=given.flush_ended,
         progress=progress(lambda line: tell(f"scr_scavenge: {printable(line)}")),
     )
+    prune_after(jobenv, result.dataset_id, print if given.verbose else _silent)
     how = "was complete already" if result.was_there else f"{len(result.rebuilt)} files rebuilt"
     if result.repaired:
         how += f", among them {len(result.repaired)} that were damaged in cache"

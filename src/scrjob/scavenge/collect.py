@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 from scrjob._fsio import atomic_write
 from scrjob.cached import Held, ask_what_is_held
 from scrjob.cli.scr_copy import SCRCopy, without_report
-from scrjob.errors import ScrError
 from scrjob.formats import dataset, paths
-from scrjob.model import END_UNKNOWN
 from scrjob.node.copy import NOTHING_CACHED
 from scrjob.redundancy.paths import is_below
 from scrjob.scavenge.answers import NodeCopy
 from scrjob.scavenge.lanes import run_in_lanes
+from scrjob.scavenge.timing import time_left
 from scrjob.scavenge.watch import Watch
 
 if TYPE_CHECKING:
     from scrjob._clock import Deadline
+    from scrjob.errors import ScrError
     from scrjob.formats.kvtree import KVTree
     from scrjob.protocols import JobEnvironment
     from scrjob.remoteexec.remoteexec import RemoteExecResult
@@ -198,12 +198,9 @@ class Collector:
             return run_in_lanes(nodes, self._settings.width, call=call, enter=enter, fail=fail)
 
     def _command(self, nodes: int) -> list[str]:
-        from scrjob.node.copy_main import OPTIONS  # noqa: PLC0415 - until these are there
-
-        known = {option.long for option in OPTIONS}
-        hints = ["--resume", *(["--progress"] if "progress" in known else [])]
+        hints = ["--resume", "--progress"]
         bandwidth = self._settings.node_bandwidth(nodes)
-        if bandwidth is not None and "bw" in known:
+        if bandwidth is not None:
             hints += ["--bw", str(bandwidth)]
         if self._about is not None and self._about.created_us is not None:
             hints += ["--only-created", str(self._about.created_us)]
@@ -262,13 +259,3 @@ class Collector:
             nbytes=sum(copy.bytes or 0 for copy in known) if known else None,
             files=sum(copy.files or 0 for copy in known) if known else None,
         )
-
-
-def time_left(jobenv: JobEnvironment) -> Optional[float]:
-    """Return the seconds until the end of the allocation, None if there is none or it is not known."""
-    try:
-        end = jobenv.resmgr.end_time() or END_UNKNOWN
-    except ScrError as error:
-        logger.warning("the end of the allocation could not be asked: %s", error)
-        end = END_UNKNOWN
-    return None if end <= 0 else float(end) - jobenv.context.clock.now()

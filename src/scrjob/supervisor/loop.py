@@ -19,6 +19,7 @@ from scrjob.list_down_nodes import examine_nodes
 from scrjob.model import END_NO_LIMIT, END_UNKNOWN, Cause, ExitStatus, NodeDown
 from scrjob.postrun import save_datasets
 from scrjob.prerun import OWN_REASONS, drop_halt_reasons
+from scrjob.scavenge.progress import Lines
 from scrjob.should_exit import halt_reason
 from scrjob.supervisor import evidence, state
 from scrjob.supervisor.badnodes import note_bad_node
@@ -256,7 +257,14 @@ class Loop:
     def _one_run(self) -> Optional[Outcome]:
         if self._runs() and not self._jobenv.resmgr.private_storage():
             # Nodes without storage of their own: what is in cache would not be found again.
-            save_datasets(self._jobenv, self._bad_names(), self._log, self._say, nodes=self._nodes)
+            save_datasets(
+                self._jobenv,
+                self._bad_names(),
+                self._log,
+                self._say,
+                nodes=self._nodes,
+                progress=Lines(self._say, self._jobenv.context.clock),
+            )
         good = self._good_nodes()
         self._avoided = self._bad_names()
         run = self._open_run()

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from scrjob._parameters import misspelt
+from scrjob.scavenge.settings import ScavengeSettings
 from scrjob.should_exit import min_nodes
 from scrjob.supervisor.heartbeat import Pace
 from scrjob.watchdog import Limits
@@ -60,6 +61,7 @@ class Settings(NamedTuple):
             ConfigError: one is not of its kind; names it and its source.
         """
         param = jobenv.param
+        ScavengeSettings.from_param(param)  # looked at now: at the end the data would be at stake
         runs = param.get_int("SCR_RUNS", param.get_int("SCR_RETRIES", 0) + 1)
         if runs < 1 and runs != UNLIMITED:
             logger.warning("SCR_RUNS=%d is taken as 1; -1 is no limit", runs)
