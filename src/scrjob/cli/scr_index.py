@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scrjob.formats.index import Index
     from scrjob.formats.kvtree import KVTree
     from scrjob.protocols import Context
+    from scrjob.redundancy.build import Built
 
 DatasetId = Union[int, str]
 BUILD_TIMEOUT_S = 24 * 3600.0  # rebuilds all lost files of a dataset
@@ -195,18 +196,29 @@ class Native:
         *,
         relocations: Sequence[str] = (),
         force: bool = False,
+        verify: bool = False,
     ) -> bool:
         """Check and if need be rebuild a scavenged dataset, index it, and tell whether it is complete.
 
         ``on_message`` gets the lines that SCR's tool prints, without their newline. ``relocations``
         (``OLD=NEW``): recorded paths below OLD are really below NEW. ``force``: check all files although
-        a summary says that they are there.
+        a summary says that they are there. ``verify``: do so, read them too, check recorded checksums and
+        redundancy, and repair what has wrong bytes.
 
         Raises:
             ScrError, OSError: see ``scrjob.redundancy.build.build_dataset``.
         """
         from scrjob.redundancy.build import build_dataset  # noqa: PLC0415 - heavy, for this only
         from scrjob.redundancy.paths import parse_relocation  # noqa: PLC0415 - same
+
+        def check(built: Built) -> None:
+            from scrjob.redundancy.verify import verify_dataset  # noqa: PLC0415 - heavy
+
+            done = verify_dataset(built, {}, parity=True)
+            for note in done.notes:
+                on_message(f"scr_index: {note}")
+            for path in done.repaired:
+                on_message(f"scr_index: repaired {path}")
 
         return build_dataset(
             self.prefix,
@@ -215,5 +227,6 @@ class Native:
             host=os.uname().nodename if self._context is None else self._context.hostname,
             on_message=on_message,
             moves=[parse_relocation(move) for move in relocations],
-            force=force,
+            force=force or verify,
+            verify=check if verify else None,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional, Sequence
 from scrjob._getopt import UNKNOWN, Option, getopt_long
 from scrjob.cli.scr_index import Native
 from scrjob.commands._scrtool import kvtree_error, scr_error
-from scrjob.commands._shared import run_command
+from scrjob.commands._shared import printable, run_command
 from scrjob.errors import DatasetError, FormatError, ScrError, UnsupportedVersionError
 from scrjob.formats import index, paths
 from scrjob.formats._numbers import atoi
@@ -28,6 +28,7 @@ OPTIONS = (
     Option("prefix", "p", takes=True),
     Option("json"),
     Option("force"),
+    Option("verify"),
     Option("relocate", takes=True),
     Option("help", "h"),
 )
@@ -42,6 +43,7 @@ USAGE = f"""
         --json              List all datasets, output included, as JSON
     -b, --build=<id>        Rebuild dataset <id> and add to index
         --force             Build: check all files although a summary says complete
+        --verify            Build: read all files, check checksums and redundancy, repair
         --relocate=OLD=NEW  Build: recorded paths below OLD are really below NEW; may be repeated
     -a, --add=<name>        Add dataset <name> to index (requires summary file to exist)
         --drop=<name>       Drop dataset <name> from index (does not delete files); may be repeated
@@ -81,7 +83,13 @@ def _run(argv: list[str]) -> int:
     try:
         if action == "build":
             number = atoi(given["build"].encode("utf-8", "surrogateescape"))
-            done = native.build(number, print, relocations=moves, force="force" in given)
+            done = native.build(
+                number,
+                lambda line: print(printable(line)),
+                relocations=moves,
+                force="force" in given,
+                verify="verify" in given,
+            )
             return 0 if done else 1
         if action == "add":
             native.add(name, print)

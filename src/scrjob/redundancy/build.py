@@ -55,11 +55,15 @@ class Built(NamedTuple):
         scan: its files.
         rebuilt: path -> CRC32 of the files that were restored from redundancy.
         descriptor: its descriptor, None if nobody knows it.
+        directory: where its metadata and redundancy files are.
+        guard: tells where its files belong.
     """
 
     scan: Scan
     rebuilt: Dict[str, int]
     descriptor: Optional[KVTree]
+    directory: str
+    guard: PrefixGuard
 
 
 Verify = Callable[[Built], None]
@@ -172,7 +176,7 @@ class _Builder:
                 ", ".join(map(str, missing[:9])),
             )
             return None
-        return Built(scan, self.rebuilt, descriptor)
+        return Built(scan, self.rebuilt, descriptor, self.directory, self.guard)
 
     def _descriptor(self) -> Optional[KVTree]:
         try:

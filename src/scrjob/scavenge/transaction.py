@@ -301,7 +301,13 @@ class Transaction:
 
         crcs = self._crcs(copies)
         self.copied = {*crcs, *built.rebuilt}
-        verify_dataset(built, crcs, checksum=self.settings.verify and self.settings.checksum)
+        verify = self.settings.verify
+        done = verify_dataset(
+            built, crcs, checksum=verify and self.settings.checksum, parity=verify
+        )
+        for note in done.notes:
+            logger.warning("%s", note)
+        self.repaired.update(done.repaired)
 
     def _list(self) -> None:
         from scrjob.redundancy.build import build_dataset  # noqa: PLC0415 - only with data
