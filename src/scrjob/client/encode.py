@@ -110,7 +110,11 @@ def parts_of(member: Member) -> list[Part]:
 
 def write_copies(team: Team, place: Place, header: Header) -> None:
     """Write this rank's file of descriptor copies. Collective."""
-    copies = {m.descriptor.world_rank: m.descriptor for m in header.members.values()}
+    own = own_member(header).descriptor
+    # A header that SCR has rebuilt in place describes more members than belong here.
+    wanted = {(own.rank - t) % own.ranks for t in range(own.copies + 1)}
+    kept = [member.descriptor for i, member in header.members.items() if i in wanted]
+    copies = {descriptor.world_rank: descriptor for descriptor in kept}
     with team.together("writing descriptor copies"):
         name = redset_header.copies_name(place.set_name, team.rank)
         kvtree.write(place.path(name), redset_header.encode_copies(copies))

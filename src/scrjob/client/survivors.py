@@ -62,7 +62,7 @@ def groups_of(words: Sequence[Optional[Word]]) -> list[GroupOf]:
         if word is not None:
             number = word.descriptor.group
             first.setdefault(number, word.descriptor)
-            known[number] = {**word.ranks, **known.get(number, {})}
+            known.setdefault(number, {}).update(word.ranks)
     listed = {rank for ranks in known.values() for rank in ranks.values()}
     for rank, word in enumerate(words):
         if word is None and rank not in listed:

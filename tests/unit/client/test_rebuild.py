@@ -148,10 +148,11 @@ def test_several_groups_and_ranks_on_a_node(tmp_path):
     assert {
         read_header(world.typed(rank)).members[rank // 2].descriptor.groups for rank in range(8)
     } == {2}
-    for lost in (0, 1, 6, 7):  # both ranks of two nodes
-        world.wipe(lost)
-    assert world.rebuild() == [None] * 8
-    assert world.snapshot() == before
+    for lost in [(0, 1, 6, 7), (2,)]:  # both ranks of two nodes; one of one
+        for rank in lost:
+            world.wipe(rank)
+        assert world.rebuild() == [None] * 8
+        assert world.snapshot() == before
 
 
 def within(wish: Wish, n: int) -> Iterable[tuple[int, ...]]:
@@ -458,13 +459,47 @@ def test_two_ranks_in_a_header_as_scr_leaves_them_do_no_harm(tmp_path, lost):
     assert world.snapshot() == (before if 0 in lost else changed)
 
 
-def test_headers_that_contradict_each_other_are_no_reason_to_compute(tmp_path):
+def test_of_itself_a_member_knows_best(tmp_path):
+    """What a neighbour's header says of a member that is there does not count."""
     world = World(tmp_path, RS2)
     world.encode()
-    header = world.headers()[0]
-    world.rewrite(0, header._replace(chunk_bytes=header.chunk_bytes - 1))
-    with open(world.typed(0), "r+b") as file:
-        file.truncate(os.path.getsize(world.typed(0)) - 2)  # as long as that header says
+    original = world.snapshot()
+    header = world.headers()[0]  # describes rank 3 too, as does that of rank 1
+    member = header.members[3]
+    forged = member._replace(files=member.files[::-1])
+    world.rewrite(0, header._replace(members={**header.members, 3: forged}))
+    changed = world.snapshot()
+    world.wipe(1)
+    assert world.rebuild() == [None] * 4
+    assert world.snapshot() == changed
+    world.wipe(0)
+    assert world.rebuild() == [None] * 4
+    assert world.snapshot() == original
+
+
+def test_a_group_that_no_machine_has_counts_as_lost(world: World):
+    header = world.headers()[1]
+    many = 1 << 21
+    members = {
+        i: member._replace(descriptor=member.descriptor._replace(ranks=many))
+        for i, member in header.members.items()
+    }
+    world.rewrite(1, header._replace(members=members))
+    os.rename(world.typed(1), world.typed(1).replace("_of_4.", f"_of_{many}."))
+    with pytest.raises(FormatError, match="impossible group"):
+        read_header(world.typed(1))
+
+
+@pytest.mark.parametrize(("ranks", "change"), [((0,), -1), ((0,), 1), ((0, 1, 2, 3), -1)])
+def test_headers_that_cannot_be_right_are_no_reason_to_compute(tmp_path, ranks, change):
+    """The size of chunks differs, or is too small for the files."""
+    world = World(tmp_path, RS2)
+    world.encode()
+    for rank in ranks:
+        header = world.headers()[rank]
+        world.rewrite(rank, header._replace(chunk_bytes=header.chunk_bytes + change))
+        size = os.path.getsize(world.typed(rank))
+        os.truncate(world.typed(rank), size + 2 * change)  # as long as that header says
     world.wipe(2)
     left = world.snapshot()
     answers = world.rebuild()

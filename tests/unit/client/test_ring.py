@@ -101,13 +101,17 @@ def test_restore_gives_any_missing_members_all_their_blocks(n, k, piece):
     chunk, table = blocks_by_definition(members(n, seed=n), k)
     parity = k or 1
     for lost in [*combinations(range(n), parity), *combinations(range(n), 1)]:
+        used: list[set[tuple[int, int]]] = [set() for _ in range(n)]
 
-        def program(comm: ThreadComm, lost: tuple[int, ...] = lost) -> list[bytes]:
+        def program(
+            comm: ThreadComm, lost: tuple[int, ...] = lost, used: list[set[tuple[int, int]]] = used
+        ) -> list[bytes]:
             rows = exchange.rebuild_rows(*group(n, k), lost)
             out = [bytearray() for _ in range(n)]
 
             def read(stripe: int, offset: int, view: memoryview) -> None:
                 assert comm.rank not in lost
+                used[comm.rank].add((comm.rank, stripe))
                 view[:] = table[comm.rank][stripe][offset : offset + len(view)]
 
             def write(stripe: int, offset: int, view: memoryview) -> None:
@@ -121,6 +125,8 @@ def test_restore_gives_any_missing_members_all_their_blocks(n, k, piece):
 
         found = run_all(n, program)
         assert [found[i] for i in lost] == [table[i] for i in lost]
+        # Blocks that are not needed are not read.
+        assert sum(map(len, used)) == n * (n - parity)
 
 
 @pytest.mark.parametrize("what", ["read", "write"])
