@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrjob.errors import FormatError
-from scrjob.formats import filemap, kvtree
+from scrjob.formats import filemap, kvtree, places
 from scrjob.formats.filemap import FileMeta, FileStat
 from scrjob.formats.kvtree import KVTree
 from scrjob.formats.places import Place, Reader
@@ -53,10 +53,15 @@ def both(data: bytes) -> None:
     except FormatError as error:
         with pytest.raises(type(error)):
             Reader().read(data)
+        with pytest.raises(type(error)):
+            Reader().read_metas(data)
         return
     got = Reader().read(data)
     assert got == wanted
     assert list(got) == list(wanted)
+    metas, whole = Reader().read_metas(data), filemap.parse(kvtree.decode(data))
+    assert metas == whole
+    assert list(metas) == list(whole)
 
 
 @given(st.dictionaries(st.text("ab/ü\n", min_size=0, max_size=6), METAS, max_size=6))
@@ -66,7 +71,7 @@ def test_any_filemap(files: Dict[str, FileMeta]) -> None:
 
 @given(
     st.lists(st.sampled_from([b"1", b"0", b"01", b"0x1f", b" 7", b"-3", b"", b"9" * 25, b"x"])),
-    st.sampled_from([b"RANKS", b"SIZE", b"COMPLETE", b"CRC", b"NAME"]),
+    st.sampled_from([b"RANKS", b"SIZE", b"COMPLETE", b"CRC", b"NAME", b"MODE", b"MTIME_NSECS"]),
 )
 def test_numbers_as_c_reads_them(values: list[bytes], key: bytes) -> None:
     tree = filemap.build({f"/c/{i}": LIKE_EACH_OTHER._replace(crc=7) for i in range(len(values))})
@@ -108,6 +113,6 @@ def test_no_records() -> None:
 
 def test_the_quick_way_is_taken() -> None:
     """For what SCR writes: or the build of very many files is slow, and nothing else tells."""
-    reader = Reader()
     image = kvtree.encode(filemap.build({f"/c/{i}": LIKE_EACH_OTHER for i in range(3)}))
-    assert reader._quick(kvtree.packed(image)) is not None
+    for keys, make in ((places._PLACE_KEYS, places._place), (places._META_KEYS, places._meta)):
+        assert Reader()._quick(kvtree.packed(image), keys, make) is not None

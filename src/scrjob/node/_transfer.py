@@ -138,6 +138,11 @@ class Transfer:
         self._target = -1
 
     @property
+    def target(self) -> str:
+        """Return the path of the destination, for messages."""
+        return os.path.join(self.place.path, self.name)
+
+    @property
     def size(self) -> int:
         """Return the bytes that the source had when it was opened."""
         return self.source.status.st_size
@@ -223,7 +228,7 @@ class Transfer:
         source = self.source
         _check(source.path, "bytes", self.attributes.size_bytes, self.size)
         if self.checksum:
-            self.found = 0
+            self.found = self._crcs.pop(0, (0, 0))[0]
             for start in sorted(self._crcs):
                 self.found = combine(self.found, *self._crcs[start])
         self._check_unchanged()

@@ -17,9 +17,12 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple, Optional, Union
 
+from scrjob._crc import crc32
+from scrjob._fsio import read_bounded
 from scrjob.errors import FormatError
-from scrjob.formats import filemap, kvtree, paths
+from scrjob.formats import filemap, paths
 from scrjob.formats.filemap import FileMeta
+from scrjob.formats.places import Reader
 from scrjob.node._batch import Batch
 from scrjob.node._cached_files import (
     NOTHING_CACHED,
@@ -151,6 +154,7 @@ class _Copier:
         self.target = paths.dataset_dir(guard.prefix, dataset_id)
         self.journal = Journal(self.target, host) if options.resume else None
         self.directories: dict[str, str] = {}
+        self.reader = Reader()
         self.files = self.bytes = self.skipped = 0
         self.errors: list[str] = []
         self.crcs: dict[str, int] = {}
@@ -193,7 +197,10 @@ class _Copier:
         name = f"scrjob.copy.{self.dataset_id}.{self.host}.lock"
         with contextlib.suppress(OSError):  # nowhere to lock: the names keep two copies apart
             stack.enter_context(only_copy(cntldir, name, self.clock))
-            self.temporary = f".scrjob-copy.{self.dataset_id}.{self.host}"
+            mark = crc32(
+                os.fsencode(os.path.realpath(cntldir))
+            )  # two of them: two copies of one host
+            self.temporary = f".scrjob-copy.{self.dataset_id}.{self.host}.{mark:08x}"
 
     def _copy_from(self, cache: str) -> None:
         hidden = os.path.join(cache, ".scr")
@@ -283,7 +290,7 @@ class _Copier:
     def _filemap(self, path: str, rank: int) -> bool:
         """Copy the files of one rank; tells whether its filemap is worth copying."""
         try:
-            files = filemap.parse(kvtree.read(path))
+            files = self.reader.read_metas(read_bounded(path), path)
         except (FormatError, OSError) as error:
             self._error(f"Failed to read filemap: {error}")
             return False
@@ -358,8 +365,7 @@ class _Copier:
         """Have a file copied, if it is not there already; ``what`` begins the message when that fails."""
         self.number += 1
         if self.journal is not None:
-            target = os.path.join(place.path, name)
-            known = self.journal.find(place.relative(name), target, source.status)
+            known = self.journal.find(place.relative(name), place.fd, name, source.status)
             if known is not None and self._is_proof(known.crc, meta.crc):
                 source.close()
                 self.skipped += 1
@@ -412,13 +418,12 @@ class _Copier:
     def _lines_of(self, file: _File) -> Iterator[_Line]:
         """Take account of a file that is done with; yields what is to be said of it."""
         transfer = file.transfer
-        target = os.path.join(transfer.place.path, transfer.name)
         for complaint in transfer.complaints:
-            yield self._error_line(f"Failed to set attributes of {target}: {complaint}")
+            yield self._error_line(f"Failed to set attributes of {transfer.target}: {complaint}")
         if isinstance(transfer.error, CrcMismatchError):
             source = transfer.source.path
             yield self._error_line(
-                f"CRC32 mismatch detected when flushing file {source} to {target}"
+                f"CRC32 mismatch detected when flushing file {source} to {transfer.target}"
             )
         elif transfer.error is not None:
             yield self._error_line(f"{file.what}: {transfer.error}")

@@ -48,8 +48,17 @@ class Journal:
         self._fd = -1
         self.is_whole = True
 
-    def find(self, relative: str, target: str, source: os.stat_result) -> Optional[Record]:
-        """Return what is noted of an earlier copy; None if it does not stand, or the source is another."""
+    def find(
+        self, relative: str, place: int, name: str, source: os.stat_result
+    ) -> Optional[Record]:
+        """Return what is noted of an earlier copy; None if it does not stand, or the source is another.
+
+        Args:
+            relative: its path relative to the prefix.
+            place: descriptor of its directory.
+            name: its name there.
+            source: what is to be copied.
+        """
         if self._known is None:
             self._known = dict(_read(self._path))
         known = self._known.get(relative)
@@ -58,7 +67,12 @@ class Journal:
         record = Record(relative, *known)
         if (record.size, record.source_mtime_ns) != (source.st_size, source.st_mtime_ns):
             return None
-        return record if _stands(target, record.size, record.mtime_ns) else None
+        try:
+            status = os.stat(name, dir_fd=place, follow_symlinks=False)
+        except OSError:
+            return None
+        stands = (status.st_size, status.st_mtime_ns) == (record.size, record.mtime_ns)
+        return record if stands else None
 
     def add(self, records: Sequence[Record]) -> None:
         """Note finished copies."""
@@ -99,14 +113,6 @@ def known_crcs(directory: str, prefix: str) -> dict[str, int]:
                 if crc is not None:
                     found[os.path.join(prefix, relative)] = crc
     return found
-
-
-def _stands(path: str, size: int, mtime_ns: int) -> bool:
-    try:
-        status = os.lstat(path)
-    except (OSError, ValueError):
-        return False
-    return (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
 
 
 def _line(record: Record) -> str:

@@ -455,3 +455,25 @@ def test_a_kernel_that_does_not_copy_by_itself(node, monkeypatch):
     monkeypatch.setattr(os, "copy_file_range", refuse)
     assert node.copy(checksum=False).rc == 0
     assert node.target("f").read_bytes() == b"x" * 3000
+
+
+def test_two_caches_of_one_host_have_names_of_their_own(node, tmp_path, monkeypatch):
+    """Two control directories on one host: neither lock keeps the other's copy away."""
+    seen = set()
+    original = os.replace
+
+    def note(source, target, **places):
+        if places:  # not of this test's own files
+            seen.add(source)
+        original(source, target, **places)
+
+    monkeypatch.setattr(os, "replace", note)
+    node.add("a")
+    node.copy(resume=True)
+    assert len(seen) == 2
+    other = tmp_path / "cntl2"
+    node.cntl.rename(other)
+    node.cntl = other
+    (node.prefix / ".scr/scr.dataset.5/scrjob.copy.n1.jsonl").unlink()
+    node.copy(resume=True)
+    assert len(seen) == 4

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unmeasured
 OF_A_COPY = """
 scrjob scrjob._clock scrjob._crc scrjob._fsio scrjob._getopt scrjob.errors scrjob.formats
 scrjob.formats._cursor scrjob.formats._numbers scrjob.formats._stat scrjob.formats.cindex
-scrjob.formats.dataset scrjob.formats.filemap scrjob.formats.kvtree scrjob.formats.paths
+scrjob.formats.dataset scrjob.formats.filemap scrjob.formats.kvtree scrjob.formats.paths scrjob.formats.places
 scrjob.node scrjob.node.__main__ scrjob.node._batch scrjob.node._cached_files scrjob.node._crew
 scrjob.node._lock scrjob.node._meter scrjob.node._transfer scrjob.node.copy scrjob.node.copy_main
 scrjob.node.journal scrjob.redundancy scrjob.redundancy.attributes scrjob.redundancy.logical
