@@ -156,6 +156,24 @@ def bench_redundancy(repeat: int) -> list[Figure]:
     return [Figure("redundancy", *row) for row in measure(repeat)]
 
 
+def bench_copy(repeat: int) -> list[Figure]:
+    """The copy on a node: one rank of 267 MB, and the start; a fiftieth of it when it is to be quick."""
+    from benchmarks import copy
+
+    units = {"times cp": "x", "memory": "MiB"}
+    aims = {"start": "< 0.08", "memory": "< 64"}
+    started = copy.measure_start(repeat)
+    figures = [
+        Figure("copy", name, value, "s", aims.get(name, "")) for name, value in started.items()
+    ]
+    size = copy.RANK_BYTES if repeat > QUICK else copy.RANK_BYTES // 50
+    for place, most in ((Path("/dev/shm"), "<= 1.3"), (Path(tempfile.gettempdir()), "<= 1.15")):
+        for name, value in copy.measure(place, min(repeat, 9), size).items():
+            aim = most if name == "times cp" else aims.get(name, "")
+            figures.append(Figure("copy", f"{place}: {name}", value, units.get(name, "s"), aim))
+    return figures
+
+
 def bench_remoteexec(repeat: int) -> list[Figure]:
     """One command on 1,000 nodes, and the tools beneath our back ends alone."""
     from benchmarks.remoteexec import measure
@@ -197,6 +215,7 @@ GROUPS = {
     "kvtree": bench_kvtree,
     "hostlist": bench_hostlist,
     "redundancy": bench_redundancy,
+    "copy": bench_copy,
     "remoteexec": bench_remoteexec,
     "manyfiles": bench_manyfiles,
     "demo": bench_demo,
