@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence
 import numpy as np
 
 from scrjob.client.team import FirstError
-from scrjob.redundancy.gf256 import multiply_add
+from scrjob.redundancy.kernels import accumulate
 
 if TYPE_CHECKING:
     from scrjob.client.team import Bytes, Communicator
@@ -60,8 +60,8 @@ class _Bundle:
 
     def add(self, rows: Rows, member: int, data: Bytes) -> None:
         """Add a member's block to each sum."""
-        for number, row in enumerate(rows):
-            multiply_add(self.piece(number), row[member], data)
+        sums = [self.piece(number) for number in range(self._sums)]
+        accumulate(sums, [row[member] for row in rows], data)
 
 
 def encode(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Callable, Protocol, Sequence
 import numpy as np
 
 from scrjob.redundancy import isal
-from scrjob.redundancy.gf256 import POLYNOMIAL
+from scrjob.redundancy.gf256 import POLYNOMIAL, multiply_add
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,3 +168,24 @@ def fastest_multiplier() -> Callable[[int, int], Multiplier]:
         return IsalMultiplier(library, targets, block_bytes)
 
     return make
+
+
+def accumulate(
+    sums: Sequence[NDArray[np.uint8]], factors: Sequence[int], data: NDArray[np.uint8]
+) -> None:
+    """Add the products of one block and a factor for each sum to the sums, in place.
+
+    For those who do not have all blocks of a stripe at hand.
+
+    Args:
+        sums: as many bytes each as ``data``; contiguous, writable.
+        factors: 0 to 255.
+        data: the block, contiguous.
+    """
+    library = isal.load() if any(factor > 1 for factor in factors) else None
+    if library is None:
+        for total, factor in zip(sums, factors):
+            multiply_add(total, factor, data)
+    elif len(data):
+        addresses = [total.ctypes.data for total in sums]
+        library.update([[factor] for factor in factors], data.ctypes.data, addresses)(0, len(data))

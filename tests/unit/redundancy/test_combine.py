@@ -94,6 +94,25 @@ def test_isal_and_numpy_agree(length):
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("with_isal", [pytest.param(True, marks=needs_isal), False])
+@pytest.mark.parametrize("factors", [(1,), (0, 1), (2, 0, 255), (7,), (1, 29, 3, 200)])
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 1000])
+def test_a_block_is_added_to_several_sums(with_isal, factors, length, monkeypatch):
+    if not with_isal:
+        monkeypatch.setattr(isal, "load", lambda: None)
+    rng = np.random.default_rng(length)
+    room = rng.integers(0, 256, length * len(factors), dtype=np.uint8)
+    data = rng.integers(0, 256, length, dtype=np.uint8)
+    before, kept = room.copy(), data.copy()
+    sums = [room[i * length :][:length] for i in range(len(factors))]
+    kernels.accumulate(sums, factors, data)
+    for i, factor in enumerate(factors):
+        was = before[i * length :][:length].tolist()
+        expected = [w ^ gf256.mul(factor, d) for w, d in zip(was, data.tolist())]
+        assert sums[i].tolist() == expected
+    assert (data == kept).all()
+
+
 def test_isal_is_used_where_it_is_and_only_there(monkeypatch):
     isal.load.cache_clear()
     assert isal.load("libno-such-library.so.2") is None
