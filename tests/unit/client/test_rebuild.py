@@ -199,6 +199,27 @@ def test_what_is_within_bounds_comes_back_and_what_is_not_is_told(tmp_path, wish
     assert covered
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_any_group_comes_back_from_any_loss_within_bounds(tmp_path, seed):
+    rng = random.Random(seed)
+    n = rng.randint(2, 9)
+    wish = rng.choice([XOR, PARTNER, RS2, RS3, Wish("RS", 8, rng.randint(2, 8))])
+    if wish.copy_type == "RS":
+        n = max(n, wish.set_failures + 1)
+    sizes = [
+        [rng.choice((0, 1, 63, 64, rng.randrange(5000))) for _ in range(rng.randrange(4))]
+        for _ in range(n)
+    ]
+    world = World(tmp_path, wish, sizes, piece=rng.choice((1, 100, 4096, 1 << 20)) * 3)
+    world.encode()
+    before = world.snapshot()
+    lost = rng.choice(list(within(wish, n)))
+    for rank in lost:
+        world.wipe(rank)
+    assert world.rebuild() == [None] * n
+    assert world.snapshot() == before
+
+
 def test_nothing_lost_changes_nothing(world: World):
     before = world.snapshot()
     assert world.rebuild() == [None] * 4
