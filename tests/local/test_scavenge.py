@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,8 +44,17 @@ class Job:
                 done = here.on(node, ["tar", "-xf", "-", "-C", "/"], stdin=file)
             assert done.returncode == 0, done.stderr
 
-    def scavenge(self) -> subprocess.CompletedProcess[bytes]:
-        return self.here.run(self.words)
+    def scavenge(self, **environ: str) -> subprocess.CompletedProcess[bytes]:
+        return self.here.run(self.words, env={**self.here.environ, **environ})
+
+    def afresh(self) -> None:
+        """Make the prefix what it was before any scavenge."""
+        shutil.rmtree(self.prefix)
+        self.case.unpack("prefix_0_before", self.prefix)
+
+    def copying(self, node: str) -> bool:
+        """Tell whether a node has begun."""
+        return (self.hidden / f"scrjob.progress.{node}").exists()
 
     def is_safe(self) -> bool:
         entry = index.Index.read(str(self.prefix / ".scr/index.scr")).entry(1)
@@ -103,3 +114,96 @@ def test_killed_scavenge_is_done_again(here: HeldAllocation, job: Job, moment: s
     done = job.scavenge()
     assert done.returncode == 0, done.stderr
     assert job.is_safe()
+
+
+SLOW = {
+    "SCR_SCAVENGE_BW": "24000"
+}  # bytes per second: the copy of each node takes about two seconds
+SEED = 20
+
+
+def begin(here: HeldAllocation, job: Job, **environ: str) -> subprocess.Popen[bytes]:
+    """Start a scavenge whose copies take a while, and return when node3 is in the middle of its own."""
+    process = here.start(job.words, env={**here.environ, **SLOW, **environ})
+    assert wait_for(lambda: job.copying("node3"), clock=SystemClock(), limit_s=30.0, poll_s=0.01)
+    return process
+
+
+def test_node_that_dies_in_the_middle_of_its_copy_is_rebuilt(
+    here: HeldAllocation, job: Job
+) -> None:
+    process = begin(here, job)
+    here.fail("node3")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert job.is_safe()
+    assert b"node3" in err
+    assert b"files rebuilt" in err
+
+
+@pytest.mark.parametrize("how", ["its copy is stopped", "it hangs"])
+def test_node_that_stands_still_is_given_up_and_rebuilt(
+    here: HeldAllocation, job: Job, how: str
+) -> None:
+    """Lesson B5: a deadline for each node. The others do not wait for it, and nothing it writes does harm."""
+    process = begin(here, job, SCR_SCAVENGE_STALL="3")
+    if how == "it hangs":
+        here.hang("node3")
+    else:
+        stop = "kill -STOP $(pgrep -f -- '--cntl[d]ir')"
+        assert here.on("node3", ["sh", "-c", stop]).returncode == 0
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert b"node3: no progress for 3 s: given up" in err
+    assert job.is_safe()
+
+
+def test_progress_is_told_where_there_is_no_terminal(here: HeldAllocation, job: Job) -> None:
+    done = job.scavenge(SCR_SCAVENGE_BW="8000")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.decode().splitlines() if "copying ckpt.1: " in line]
+    assert lines
+    assert "nodes done; slowest: node" in lines[0]
+    assert "/s, 0:0" in lines[0]
+    assert not list(job.hidden.glob("scrjob.progress.*"))
+
+
+def test_second_scavenge_at_the_same_time_waits_and_finds_it_done(
+    here: HeldAllocation, job: Job
+) -> None:
+    process = begin(here, job)
+    done = job.scavenge()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, done.returncode) == (0, 0), (err, done.stderr)
+    assert b"scavenge: waiting for a scavenge of job " in done.stdout
+    assert b"was complete already" in done.stderr
+    assert job.is_safe()
+
+
+def kill_and_repeat(here: HeldAllocation, job: Job, seed: int) -> None:
+    """KILL a scavenge at a random moment of its life; the second one ends with a correct dataset."""
+    rng = random.Random(seed)
+    job.afresh()
+    process = here.start(job.words, env={**here.environ, **SLOW})
+    SystemClock().sleep(rng.uniform(0.2, 4.0))
+    process.kill()
+    process.communicate()
+    done = job.scavenge()
+    assert done.returncode == 0, (seed, done.stderr)
+    assert job.is_safe(), seed
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments(here: HeldAllocation, job: Job) -> None:
+    for seed in range(SEED, SEED + 20):
+        kill_and_repeat(here, job, seed)
+
+
+@pytest.mark.soak
+def test_killed_at_two_hundred_random_moments(here: HeldAllocation, job: Job) -> None:
+    first = random.SystemRandom().randrange(1 << 32)
+    for seed in range(first, first + 200):
+        kill_and_repeat(here, job, seed)
+    print(
+        f"scavenge: killed at 200 moments from seed {first} on, the second start was right each time"
+    )

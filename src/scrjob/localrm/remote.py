@@ -8,7 +8,7 @@ import fcntl
 import os
 import selectors
 import socket
-from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Collection, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob._clock import Deadline
 from scrjob.localrm._proc import exit_code
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scrjob.protocols import Clock
 
 _READ_BYTES = 1 << 16
+LOOK_AGAIN_S = 0.5  # for nodes that are lost meanwhile
 
 
 class RemoteProgram:
@@ -163,20 +164,33 @@ def run_on_nodes(
     cwd: str,
     timeout_s: float,
     clock: Clock,
+    lost: Optional[Callable[[], Collection[str]]] = None,
 ) -> dict[str, Answer]:
     """Run a command on nodes at the same time, without stdin, and return each one's answer.
 
-    A node that does not end in time is given up and, if it can still hear, told to kill the command.
+    A node that does not end in time is given up and, if it can still hear, told to kill the command; so is
+    one that ``lost()`` names by and by.
     """
     deadline = Deadline(clock, timeout_s)
     with selectors.DefaultSelector() as selector:
         calls = [_Call(allocation, node, argv, environ, cwd) for node in nodes]
         for call in calls:
             call.register(selector)
-        while any(not call.done for call in calls) and not deadline.passed():
-            for key, _ in selector.select(deadline.left()):
+        look_s = float("inf") if lost is None else LOOK_AGAIN_S
+        gone: Collection[str] = ()
+        while not deadline.passed() and any(
+            not call.done and call.program.node not in gone for call in calls
+        ):
+            for key, _ in selector.select(min(deadline.left(), look_s)):
                 key.data[0].on_ready(selector, key)
-        return {call.program.node: call.answer(selector, timeout_s) for call in calls}
+            gone = () if lost is None else lost()
+        return {
+            node: call.answer(
+                selector,
+                "the node is lost" if node in gone else f"no answer within {timeout_s:g} s",
+            )
+            for node, call in ((call.program.node, call) for call in calls)
+        }
 
 
 class _Call:
@@ -235,11 +249,14 @@ class _Call:
             self._open.discard(reader)
             os.close(reader)
 
-    def answer(self, selector: selectors.BaseSelector, timeout_s: float) -> Answer:
-        """Return the answer as far as it came, and let go of everything."""
+    def answer(self, selector: selectors.BaseSelector, unless_over: str) -> Answer:
+        """Return the answer as far as it came, and let go of everything.
+
+        ``unless_over``: why there is none if the program still runs.
+        """
         failure = self.program.failure
         if not self.program.over:
-            failure = f"no answer within {timeout_s:g} s"
+            failure = unless_over
         self.program.close()
         for reader in self._open:
             selector.unregister(reader)

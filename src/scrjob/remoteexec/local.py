@@ -50,6 +50,7 @@ class LocalRemoteExec(RemoteExec):
             cwd=here(),
             timeout_s=self.timeout_s,
             clock=context.clock,
+            lost=self.lost,
         )
         result = RemoteExecResult(argv, nodes)
         for node, answer in answers.items():
