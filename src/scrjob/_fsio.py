@@ -126,10 +126,17 @@ def read_bounded(path: StrPath, *, limit: int = METADATA_LIMIT_BYTES) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         # Before fdopen, which refuses a directory in its own way and leaves the descriptor open.
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise FormatError("not a regular file", path=os.fspath(path))
         with os.fdopen(fd, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+            data = file.read(
+                min(limit, status.st_size) + 1
+            )  # memory is taken for all that is asked for
+            if (
+                status.st_size < len(data) <= limit
+            ):  # it grows, or is a kernel's, which tells no size
+                data += file.read(limit + 1 - len(data))
     finally:
         os.close(fd)
     if len(data) > limit:

@@ -7,6 +7,8 @@ import errno
 import fcntl
 import os
 import stat
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,17 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
     assert _fsio.read_bounded(path, limit=5) == b"12345"
     with pytest.raises(FormatError, match="larger than the 4 bytes"):
         _fsio.read_bounded(path, limit=4)
+
+
+def test_reading_takes_memory_for_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    tracemalloc.start()
+    _fsio.read_bounded(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert _fsio.read_bounded("/proc/self/cmdline").startswith(sys.executable[:1].encode())
 
 
 def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:

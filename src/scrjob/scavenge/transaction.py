@@ -169,29 +169,15 @@ class Transaction:
                 self.note("damaged", copies, error=str(error))
                 if last or not self.copied.issuperset(error.damaged):
                     raise  # what we did not write is not ours to remove
+                # Without them they are copied again, or rebuilt from the other members.
                 self.say(f"scavenge: {error}: once more")
-                if not self._drop(error.damaged, copies):
-                    copies = self.copy(nodes, deadline_s)
+                for path in error.damaged:
+                    os.unlink(path)
+                copies = self.copy(nodes, deadline_s)
             except (ScavengeError, UnrecoverableError) as error:
                 self.note("failed", copies, error=str(error))
                 raise
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _drop(self, damaged: Sequence[str], copies: Sequence[NodeCopy]) -> bool:
-        """Remove damaged files, for they can be rebuilt or copied again.
-
-        True if they still are what was copied: the caches hold these wrong bytes, so that only redundancy
-        can help, and another copy would only bring them again.
-        """
-        from scrjob.redundancy.logical import file_crc  # noqa: PLC0415 - loaded by now
-
-        crcs = self._crcs(copies)
-        as_copied = all(crcs.get(path) == file_crc(path) for path in damaged)
-        for path in damaged:
-            os.unlink(path)
-        if as_copied:
-            self.repaired.update(damaged)
-        return as_copied
 
     def copy(self, nodes: Sequence[str], deadline_s: Optional[float]) -> list[NodeCopy]:
         """Copy on all nodes and note what each did."""

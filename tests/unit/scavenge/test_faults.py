@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A full prefix, very many nodes, remote commands that did not run where they should."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cachedworld import Cached, cached_job
+from scripted_cluster import Cluster
+from scrjob.errors import ConfigError, ScavengeError, UnrecoverableError
+from scrjob.formats.index import Index
+from scrjob.postrun import save_datasets
+from scrjob.scavenge import record, scavenge_dataset
+from scrjob.scavenge.settings import ScavengeSettings
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path, ["n1", "n2"], [])
+
+
+def test_full_prefix_is_told_and_nothing_is_lost(cluster: Cluster) -> None:
+    """The nodes find no space: what is safe stays, and after space was made the same call succeeds."""
+    env, nodes = cached_job(cluster, [Cached(1)])
+    assert save_datasets(env, [], None, str).newest_safe
+    before = (cluster.prefix / ".scr/index.scr").read_bytes()
+    env, nodes = cached_job(cluster, [Cached(2)])
+    plain = nodes._copy
+    why = "Failed to copy file /cache/file to /prefix/file: [Errno 28] No space left on device"
+
+    def full(node: str, number: int) -> str:
+        told: dict[str, Any] = {"files": 0, "bytes": 0, "skipped": 0, "crc": {}}
+        return json.dumps({**told, "rc": 1, "errors": [why]})
+
+    nodes._copy = full  # type: ignore[method-assign]
+    with pytest.raises(UnrecoverableError, match="No space left on device"):
+        scavenge_dataset(env, ["n1", "n2"], 2, "/cntl")
+    assert (cluster.prefix / ".scr/index.scr").read_bytes() == before
+    hidden = cluster.prefix / ".scr/scr.dataset.2"
+    assert json.loads((hidden / record.JOURNAL).read_text())["nodes"]["n1"]["errors"] == [why]
+    assert not (hidden / "summary.scr").exists()
+    nodes._copy = plain  # type: ignore[method-assign]
+    assert scavenge_dataset(env, ["n1", "n2"], 2, "/cntl").files == 1
+
+
+def test_full_prefix_for_our_own_files_is_one_error(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, nodes = cached_job(cluster, [Cached(2)])
+
+    def full(path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(record, "atomic_write", full)
+        with pytest.raises(ScavengeError, match="No space left on device"):
+            scavenge_dataset(env, ["n1", "n2"], 2, "/cntl")
+    assert nodes.copies == []
+    assert scavenge_dataset(env, ["n1", "n2"], 2, "/cntl").files == 1
+
+
+def test_a_thousand_and_more_nodes(tmp_path: Path) -> None:
+    """1,200 nodes, 256 at a time: some seconds, some megabytes, each node in the journal."""
+    names = [f"n{i}" for i in range(1, 1201)]
+    cluster = Cluster(tmp_path, names, [])
+    env, nodes = cached_job(cluster, [Cached(7)])
+    env.rexec.silent = {"n1000"}
+    began = time.monotonic()
+    tracemalloc.start()
+    done = scavenge_dataset(env, names, 7, "/cntl")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.monotonic() - began < 20
+    assert peak < 64 << 20
+    assert sum(map(len, nodes.copiers)) == 1200
+    assert max(map(len, nodes.copiers)) == 16
+    assert [copy.node for copy in done.nodes] == names
+    assert done.nodes[999].rc is None
+    journal = json.loads((tmp_path / ".scr/scr.dataset.7" / record.JOURNAL).read_text())
+    assert len(journal["nodes"]) == 1200
+
+
+def test_lesson_a2_remote_commands_that_ran_somewhere_else_save_nothing(cluster: Cluster) -> None:
+    """Each "node" copies what the batch host has, nothing: the dataset is not called safe."""
+    env, nodes = cached_job(cluster, [Cached(3)])
+    nodes.datasets[3] = Cached(3, lost=True)
+    done = save_datasets(env, [], None, str)
+    assert not done.newest_safe
+    assert (
+        Index.read(str(cluster.prefix / ".scr/index.scr")).ids() == []
+        if (cluster.prefix / ".scr/index.scr").exists()
+        else True
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SCR_SCAVENGE_WIDTH", "0"),
+        ("SCR_SCAVENGE_WIDTH", "many"),
+        ("SCR_SCAVENGE_BW", "fast"),
+        ("SCR_SCAVENGE_STALL", "soon"),
+        ("SCR_SCAVENGE_VERIFY", "yes"),
+        ("SCR_PREFIX_SIZE", "two"),
+    ],
+)
+def test_settings_of_the_wrong_kind(cluster: Cluster, name: str, value: str) -> None:
+    env = cluster.jobenv(**{name: value})
+    with pytest.raises(ConfigError, match=name):
+        ScavengeSettings.from_param(env.param)
+
+
+def test_settings(cluster: Cluster) -> None:
+    env = cluster.jobenv(SCR_SCAVENGE_BW="1GB", SCR_SCAVENGE_WIDTH="4", SCR_CRC_ON_FLUSH="0")
+    settings = ScavengeSettings.from_param(env.param)
+    assert settings == ScavengeSettings(4, 1 << 30, 120.0, verify=False, checksum=False, keep=0)
+    assert [settings.node_bandwidth(n) for n in (1, 2, 100)] == [1 << 30, 1 << 29, 1 << 28]
+    assert ScavengeSettings.from_param(cluster.jobenv().param) == ScavengeSettings()
