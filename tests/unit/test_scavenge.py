@@ -451,3 +451,70 @@ def test_an_end_of_the_allocation_that_cannot_be_asked(world, monkeypatch):
     monkeypatch.setattr(world.jobenv.resmgr, "end_time", silent, raising=False)
     world.run(datapath.NODES)
     assert world.is_true()
+
+
+def corrupt_cache(world, node, name):
+    """Change one byte of a cached file; nothing else of it tells."""
+    (path,) = world.rexec.where[node][0].rglob(name)
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_wrong_bytes_in_a_cache_are_found_and_repaired_from_redundancy(world):
+    """With SCR_SCAVENGE_VERIFY=1; nobody recorded a checksum, and the size is right."""
+    world = world("rs_4")
+    world.settings["SCR_SCAVENGE_VERIFY"] = "1"
+    corrupt_cache(world, "node2", "rank_1.0.dat")
+    result = world.run(datapath.NODES)
+    assert world.is_true()
+    assert str(world.prefix / "ckpt.1/rank_1.0.dat") in result.repaired
+    assert "ckpt.1/rank_1.0.dat" in world.journal()["repaired"]
+    assert world.index().entry(1).is_valid
+
+
+def test_wrong_bytes_that_nothing_tells_apart_are_not_called_safe(world):
+    """One parity block shows that something is wrong, not what."""
+    world = world("xor_4")
+    corrupt_cache(world, "node2", "rank_1.0.dat")
+    with pytest.raises(ScavengeError, match="nothing tells which is damaged"):
+        world.run(datapath.NODES, verify=True)
+    assert not (world.hidden / "summary.scr").exists()
+    assert not (world.prefix / ".scr/index.scr").exists()
+    assert world.run(datapath.NODES).files  # who does not want it verified gets what there is
+
+
+def test_no_file_is_read_again_unless_that_is_wanted(world, monkeypatch):
+    """SCR_SCAVENGE_VERIFY=0: the checksums of the copy, numbers and sizes have to do."""
+    from scrjob.redundancy import verify
+
+    def read(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr(verify, "file_crc", read)
+    world = world("xor_4")
+    world.run(datapath.survivors("node3"))
+    assert world.is_true()
+
+
+def test_transfer_is_logged(world):
+    world = world("xor_4")
+    result = world.run(datapath.NODES)
+    ((label, told),) = world.log.transfers
+    assert label == "SCAVENGE"
+    assert (told["dset"], told["name"], told["files"]) == (1, "ckpt.1", result.files)
+    assert told["nbytes"] == result.bytes == result.copied_bytes
+    assert told["from_"] == "/dev/shm/alice/scr.73/scr.dataset.1"
+    assert told["to"] == str(world.prefix)
+    assert told["secs"] == 0.0
+
+
+def test_lost_set_of_ranks_is_told_with_what_the_nodes_said(world):
+    world = world("xor_4")
+    world.rexec.answers["node2"] = (None, "", "")
+    with pytest.raises(UnrecoverableError) as caught:
+        world.run(["node1", "node2", "node4"])
+    assert "dataset 1 (ckpt.1) is not complete in" in str(caught.value)
+    assert "node2: no answer" in str(caught.value)
