@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from typing import (
     TYPE_CHECKING,
     Callable,
@@ -65,6 +66,9 @@ class Built(NamedTuple):
     directory: str
     guard: PrefixGuard
 
+
+_HALF_WRITTEN = re.compile(r"\.(?:rank2file(?:\.[0-9]+\.[0-9]+)?|summary\.scr)\.[a-z0-9_]{8}")
+"""Temporary names of ``_fsio.atomic_write``."""
 
 Verify = Callable[[Built], None]
 """Looks at a dataset before it is called complete; raises ScrError if it is not."""
@@ -134,7 +138,7 @@ def remove_leftovers(directories: Iterable[str], dataset_id: int) -> None:
     )
     for directory in directories:
         for name in os.listdir(directory):
-            if name.startswith(marks) and name.endswith(".tmp"):
+            if (name.startswith(marks) and name.endswith(".tmp")) or _HALF_WRITTEN.fullmatch(name):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(directory, name))
 
@@ -147,6 +151,7 @@ class _Builder:
         self.say = say
         self.directory = paths.dataset_dir(guard.prefix, dataset_id)
         self.rebuilt: Dict[str, int] = {}
+        self.took_part: Set[int] = set()
 
     def error(self, text: str) -> None:
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -161,7 +166,7 @@ class _Builder:
             if not self._rebuild(scan, missing):
                 return None
             if self.rebuilt:
-                scan = scan_again(self.directory, self.guard, self.error, scan, self.rebuilt)
+                scan = scan_again(self.directory, self.guard, self.error, scan, self.took_part)
                 missing = scan.missing()
         if missing is None:
             self.error(f"Dataset {self.dataset_id} has more than one value for the number of ranks")
@@ -267,6 +272,7 @@ class _Builder:
         good = True
         for key in damaged:
             self._announce(scan, key)
+            self.took_part.update(name.rank for name in scan.groups[key])
             try:
                 written = rebuild.rebuild_files(
                     self.directory, _names(scan, key), self.guard, distrusted=scan.unreadable

@@ -117,30 +117,30 @@ def _listed(directory: str) -> Tuple[List[int], Dict[GroupKey, List[RedsetName]]
 
 
 def scan_again(
-    directory: str, guard: PrefixGuard, complain: Complain, before: Scan, changed: Iterable[str]
+    directory: str, guard: PrefixGuard, complain: Complain, before: Scan, ranks: Iterable[int]
 ) -> Scan:
-    """Return what there is after a rebuild: only ranks that were not whole or have changed are looked at.
+    """Return what there is after a rebuild: only ranks that were not whole or took part are looked at.
 
     Args:
         directory: see ``scan_dataset``.
         guard: see there.
         complain: see there.
         before: the scan before the rebuild.
-        changed: paths that the rebuild wrote.
+        ranks: the members of the groups that were rebuilt.
 
     Raises:
         OSError: the directory cannot be listed.
     """
-    written = set(changed)
+    took_part = set(ranks)
     scanner = _Scanner(guard, complain)
     for rank, files in before.ranks.items():
-        if files.is_whole and written.isdisjoint(files.accepted):
+        if files.is_whole and rank not in took_part:
             scanner.ranks[rank] = files
     scanner.world_ranks = before.world_ranks
     scanner.crcs.update(before.crcs)
     scanner.directories.update(before.directories)
-    ranks, groups = _listed(directory)
-    for rank in ranks:
+    listed, groups = _listed(directory)
+    for rank in listed:
         if rank not in scanner.ranks:
             scanner.filemap(rank, os.path.join(directory, filemap.file_name(rank)))
     return scanner.result(groups)
