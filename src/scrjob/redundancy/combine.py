@@ -3,7 +3,7 @@
 
 A scheme says what is to be computed, as ``Task``s; here it is done: ranges of a task are read block by
 block, combined while they lie in the processor's cache, and written where they belong. Memory use is a
-few blocks of ``BLOCK_BYTES`` for each thread, whatever the sizes, the number of members and of tasks.
+few blocks for each thread, whatever the sizes, the number of members and of tasks.
 
 Source: docs/formats/redundancy.md, "XOR" and "Reed-Solomon".
 """
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from scrjob.redundancy.kernels import Multiplier
 
 BLOCK_BYTES = 512 << 10
-"""Bytes that are combined at a time: two such blocks fit the cache of one core."""
+"""Bytes that are combined at a time by one thread alone: a few such blocks fit the cache of one core."""
+
+SHARED_BLOCK_BYTES = 1 << 20
+"""The same where there are several threads. What one does at a time must take longer, 30 microseconds, than
+to wake another one that waits for the interpreter's lock, or they work in turns."""
 
 RANGE_BYTES = 4 << 20
 """Bytes of a task that one thread does in one go, so that what it writes is long and in order."""
@@ -35,7 +39,7 @@ RANGE_BYTES = 4 << 20
 MAX_WORKERS = 8
 """More threads than this wait for memory."""
 
-TARGETS_AT_ONCE = 4
+TARGETS_AT_ONCE = 2
 """Sums that are kept at a time; for more the sources are read again."""
 
 
@@ -98,7 +102,7 @@ def run(
     tasks: Iterable[Task],
     *,
     workers: Optional[int] = None,
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: Optional[int] = None,
     multiplier: Optional[Callable[[int, int], Multiplier]] = None,
 ) -> None:
     """Do all tasks.
@@ -107,7 +111,7 @@ def run(
         tasks: what to compute; their sinks must not overlap.
         workers: threads, this one included; by default as many as there are processors, and not more
             than there is work for.
-        block_bytes: bytes that are combined at a time.
+        block_bytes: bytes that are combined at a time; by default what suits the number of threads.
         multiplier: makes what multiplies, given the most targets at once and the block size; the
             fastest that is there by default.
 
@@ -118,6 +122,8 @@ def run(
     wanted = usable_cpus() if workers is None else workers
     total = sum(task.length for task in todo)
     wanted = max(1, min(wanted, total // RANGE_BYTES))
+    if block_bytes is None:
+        block_bytes = BLOCK_BYTES if wanted == 1 else SHARED_BLOCK_BYTES
     targets = max((len(task.targets) for task in todo), default=0)
     crew = _Crew(_ranges(todo), targets, block_bytes, multiplier)
     helpers = [threading.Thread(target=crew.work, daemon=True) for _ in range(wanted - 1)]

@@ -9,12 +9,14 @@ Source: docs/formats/redundancy.md, "Reed-Solomon".
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import TYPE_CHECKING, Callable, Protocol, Sequence
 
 import numpy as np
 
 from scrjob.redundancy import isal
-from scrjob.redundancy.gf256 import POLYNOMIAL, multiply_add
+from scrjob.redundancy.gf256 import ELEMENTS, POLYNOMIAL, multiply_add, product_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from scrjob.redundancy.combine import Span
 
 BITS = 8
+LOOKED_UP = 2  # products in a sum, for which tables are faster
+LOW = int(sys.byteorder == "big")  # which byte of a pair is the lower half of the number
 _CARRY = np.uint8(POLYNOMIAL & 0xFF)
 
 
@@ -63,46 +67,66 @@ class Adder:
 
 
 class NumpyMultiplier:
-    """Sums of products with nothing but NumPy.
+    """Sums of products with nothing but NumPy, in one of two ways.
 
     A product is the sum of the doubled, redoubled ... block for the bits of its factor. So blocks are
     first added up by bit, for all sources, and each sum of bits is then doubled once per bit: 7
-    doublings of four passes for a sum, however many sources there are. A table look-up, one per source
-    and byte, is slower from the second source on.
+    doublings of four passes for a sum, however many sources there are. For few products looking each pair
+    of bytes up in a table is faster, at the cost of some 14 passes for each.
     """
 
     def __init__(self, targets: int, block_bytes: int) -> None:
-        self._term = np.empty(block_bytes, dtype=np.uint8)
+        even = block_bytes + block_bytes % 2
+        self._term = np.zeros(even, dtype=np.uint8)
         self._term_view = memoryview(self._term)
-        self._mask: NDArray[np.bool_] = np.empty(block_bytes, dtype=np.bool_)
-        self._sums = np.empty((targets, BITS, block_bytes), dtype=np.uint8)
+        self._spare = np.zeros(even, dtype=np.uint8)
+        self._sums = np.empty((targets, BITS, even), dtype=np.uint8)
         self._factors: Sequence[Sequence[int]] = ()
+        self._looked_up: list[bool] = []
 
     def prepare(self, factors: Sequence[Sequence[int]]) -> None:
         """Take the factors of the sources, a row for each sum."""
         self._factors = factors
+        self._looked_up = [sum(factor > 1 for factor in row) <= LOOKED_UP for row in factors]
 
     def combine(self, sources: Sequence[Span], offset: int, length: int) -> list[memoryview]:
         """Return the sums over ``length`` bytes at ``offset`` of the sources."""
-        term = self._term[:length]
         view = self._term_view[:length]
         used = [0] * len(self._factors)
         for number, (source, start) in enumerate(sources):
             source.readinto(start + offset, view)
             for row, factors in enumerate(self._factors):
                 factor = factors[number]
-                for bit in range(BITS):
-                    if factor >> bit & 1:
-                        total = self._sums[row, bit, :length]
-                        if used[row] >> bit & 1:
-                            np.bitwise_xor(total, term, out=total)
-                        else:
-                            total[:] = term
-                used[row] |= factor
+                if self._looked_up[row] and factor > 1:
+                    self._look_up(factor, length)
+                    used[row] = self._add(self._spare, row, 1, used[row], length)
+                else:
+                    used[row] = self._add(self._term, row, factor, used[row], length)
         return [
             memoryview(self._join(self._sums[row, :, :length], bits))
             for row, bits in enumerate(used)
         ]
+
+    def _look_up(self, factor: int, length: int) -> None:
+        """Put the product of the block that was read into the spare one."""
+        pairs = (length + 1) // 2
+        np.take(
+            pair_table(factor),
+            self._term.view(np.uint16)[:pairs],
+            out=self._spare.view(np.uint16)[:pairs],
+            mode="clip",  # else NumPy makes a copy first
+        )
+
+    def _add(self, block: NDArray[np.uint8], row: int, bits: int, used: int, length: int) -> int:
+        """Add a block to the sums of these bits; returns which bits have a sum now."""
+        for bit in range(BITS):
+            if bits >> bit & 1:
+                total = self._sums[row, bit, :length]
+                if used >> bit & 1:
+                    np.bitwise_xor(total, block[:length], out=total)
+                else:
+                    total[:] = block[:length]
+        return used | bits
 
     def _join(self, sums: NDArray[np.uint8], used: int) -> NDArray[np.uint8]:
         """Return the sum of the rows, each times two to the power of its number."""
@@ -112,19 +136,28 @@ class NumpyMultiplier:
             return sums[0]
         total = sums[highest]
         for bit in reversed(range(highest)):
-            double(total, self._mask[: len(total)])
+            double(total, self._spare[: len(total)])
             if used >> bit & 1:
                 np.bitwise_xor(total, sums[bit], out=total)
         return total
 
 
-def double(block: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
-    """Multiply a block by 2 in place; ``mask`` is room for as many flags."""
-    carry = mask.view(np.uint8)
-    np.less(block.view(np.int8), 0, out=mask)
-    np.multiply(carry, _CARRY, out=carry)
+def double(block: NDArray[np.uint8], spare: NDArray[np.uint8]) -> None:
+    """Multiply a block by 2 in place; ``spare`` is as large, and changed."""
+    np.less(block.view(np.int8), 0, out=spare.view(np.bool_))
+    np.multiply(spare, _CARRY, out=spare)
     np.add(block, block, out=block)
-    np.bitwise_xor(block, carry, out=block)
+    np.bitwise_xor(block, spare, out=block)
+
+
+@functools.lru_cache(maxsize=64)
+def pair_table(factor: int) -> NDArray[np.uint16]:
+    """Return the products of a factor with all pairs of bytes; 128 KiB."""
+    products = np.frombuffer(product_table(factor), dtype=np.uint8)
+    table = np.empty((ELEMENTS, ELEMENTS, 2), dtype=np.uint8)
+    table[..., LOW] = products[np.newaxis, :]
+    table[..., 1 - LOW] = products[:, np.newaxis]
+    return table.reshape(-1).view(np.uint16)
 
 
 class IsalMultiplier:
@@ -144,14 +177,14 @@ class IsalMultiplier:
         if factors != self._factors:
             self._factors = factors
             addresses = [total.ctypes.data for total in self._sums[: len(factors)]]
-            self._update = self._library.update(factors, self._term.ctypes.data, addresses)
+            self._update = self._library.update(
+                factors, self._term.ctypes.data, addresses, begins=True
+            )
 
     def combine(self, sources: Sequence[Span], offset: int, length: int) -> list[memoryview]:
         """Return the sums over ``length`` bytes at ``offset`` of the sources."""
         rows = len(self._factors)
         view = self._term_view[:length]
-        for total in self._sums[:rows]:
-            total[:length] = 0
         for number, (source, start) in enumerate(sources):
             source.readinto(start + offset, view)
             self._update(number, length)

@@ -121,7 +121,9 @@ def test_isal_is_used_where_it_is_and_only_there(monkeypatch):
     assert kernels.fastest_multiplier() is kernels.NumpyMultiplier
 
 
-def test_products_by_every_factor():
+@pytest.mark.parametrize("looked_up", [0, 1])
+def test_products_by_every_factor(looked_up, monkeypatch):
+    monkeypatch.setattr(kernels, "LOOKED_UP", looked_up)
     data = np.arange(256, dtype=np.uint8)
     multiplier = kernels.NumpyMultiplier(1, 256)
     for factor in range(256):
