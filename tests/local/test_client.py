@@ -292,11 +292,22 @@ def test_what_the_client_writes_can_be_scavenged_without_some_nodes(
     assert "FETCH_SUCCESS" in job.log()
 
 
-def test_a_rebuilt_dataset_can_be_scavenged_without_another_node(job: Job):
-    job.run("1234", 8, 1, 1)
-    job.here.wipe("node2")
-    job.run("1234", 8, 2, 0)
-    assert job.command("scr_scavenge", "-j", "node1,node2,node3", "-i", "1") == 0
+@pytest.mark.parametrize(
+    ("settings", "lost", "up"),
+    [
+        ({}, ("node2",), "node1,node2,node3"),
+        (PARTNER, ("node4", "node2"), "node2,node4"),
+        (RS, ("node2", "node3"), "node2,node3"),
+    ],
+)
+def test_a_rebuilt_dataset_can_be_scavenged_without_other_nodes(
+    job: Job, settings: dict[str, str], lost: tuple[str, ...], up: str
+):
+    job.run("1234", 8, 1, 1, **settings)
+    for node in lost:
+        job.here.wipe(node)
+    job.run("1234", 8, 2, 0, **settings)
+    assert job.command("scr_scavenge", "-j", up, "-i", "1") == 0
     job.assert_in_prefix(1, 8)
 
 
