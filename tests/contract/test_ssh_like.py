@@ -149,3 +149,22 @@ def test_a_callers_own_clustershell_task_stays_its_own(tmp_path: Path) -> None:
         assert bytes(task.key_buffer("k")) == b"ours"
     finally:
         task_terminate()
+
+
+def test_nodes_that_are_lost_meanwhile_are_not_waited_for(site: SshWorld) -> None:
+    """Whoever watches the nodes says so after a while; what the others said is kept."""
+    lost: list[str] = []
+    site.kill(site.nodes[0])
+    began = time.monotonic()
+
+    def watched() -> list[str]:
+        if time.monotonic() - began > 1.0:
+            lost[:] = [site.nodes[0], site.nodes[1]]  # also one that had answered
+        return lost
+
+    rexec = site.rexec().bounded(60.0).heeding(watched)
+    result = rexec.rexec(["echo", "here"], site.nodes, site.job())
+    assert time.monotonic() - began < 15.0
+    assert [result.rc(node) for node in site.nodes] == [None, 0, 0]
+    assert result.failure(site.nodes[0]) == "the node is lost"
+    assert [result.stdout(node) for node in site.nodes[1:]] == ["here\n", "here\n"]

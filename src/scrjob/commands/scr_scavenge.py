@@ -62,24 +62,31 @@ def _run(argv: list[str]) -> int:
     from scrjob.jobenv import JobEnv  # noqa: PLC0415 - not for --help
     from scrjob.prune import prune_after  # noqa: PLC0415 - not for --help
     from scrjob.scavenge import scavenge_dataset  # noqa: PLC0415 - not for --help
+    from scrjob.supervisor import lostnodes  # noqa: PLC0415 - not for --help
 
     jobenv = JobEnv(prefix=given.prefix)
     nodes = expand_hosts(given.jobset) if given.jobset else jobenv.job_nodes()
     if not nodes:
         raise UsageError("no nodes: name them with --jobset, or run inside an allocation")
     cntldir = given.cntldir or jobenv.dir_control()[0]
-    result = scavenge_dataset(
-        jobenv,
-        nodes,
-        given.id,
-        cntldir,
-        log=SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param),
-        say=print if given.verbose else _silent,
-        relocations=given.relocate,
-        verify=given.verify,
-        flush_ended=given.flush_ended,
-        progress=progress(lambda line: tell(f"scr_scavenge: {printable(line)}")),
-    )
+    log = SCRLog(jobenv.dir_prefix(), jobenv.job_id(), user=jobenv.user(), param=jobenv.param)
+
+    def warn(line: str) -> None:
+        tell(f"scr_scavenge: {printable(line)}")
+
+    with lostnodes.heeded(jobenv, nodes, warn):
+        result = scavenge_dataset(
+            jobenv,
+            nodes,
+            given.id,
+            cntldir,
+            log=log,
+            say=print if given.verbose else _silent,
+            relocations=given.relocate,
+            verify=given.verify,
+            flush_ended=given.flush_ended,
+            progress=progress(warn),
+        )
     prune_after(jobenv, result.dataset_id, print if given.verbose else _silent)
     how = "was complete already" if result.was_there else f"{len(result.rebuilt)} files rebuilt"
     if result.repaired:

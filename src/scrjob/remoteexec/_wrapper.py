@@ -64,6 +64,9 @@ _END = re.compile(rf"{END}:(\w+);")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _./=:,+@-")
 
 
+LOST = "the node is lost"
+
+
 def whole_seconds(seconds: float) -> int:
     """Return a limit that every ``timeout`` understands: at least 1."""
     return max(1, math.ceil(seconds))

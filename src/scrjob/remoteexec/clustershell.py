@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Collection, NamedTuple, Optional, Sequence
 
 from scrjob.errors import PluginLoadError
 from scrjob.remoteexec import _ssh, _wrapper
@@ -14,6 +14,9 @@ from scrjob.remoteexec.remoteexec import RemoteExec, RemoteExecResult
 
 if TYPE_CHECKING:
     from scrjob.protocols import Context, JobEnvironment
+
+
+LOOK_AGAIN_S = 0.5  # for nodes that are lost meanwhile
 
 
 class ClusterShell(RemoteExec):
@@ -52,12 +55,16 @@ class ClusterShell(RemoteExec):
                 fanout=_ssh.fanout(jobenv),
                 limit_s=self.timeout_s + _wrapper.LATE_S,
                 context=jobenv.context,
+                lost=self.lost and self._lost_ones,
             )
         )
+        gone = self._lost_ones()
         for node in reached:
             out, err = (answers.lines.get((node, name), ()) for name in ("stdout", "stderr"))
             code = answers.codes.get(node)
-            said = "" if code is None else f"ssh ended with exit code {code}"
+            said = _wrapper.LOST if node in gone else ""
+            if code is not None:
+                said = f"ssh ended with exit code {code}"
             _wrapper.enter(result, node, (out, err), self.timeout_s, said)
         return result
 
@@ -98,8 +105,11 @@ def run_task(
     fanout: int,
     limit_s: float,
     context: Context,
+    lost: Optional[Callable[[], Collection[str]]] = None,
 ) -> Answers:
     """Run ``text`` on ``nodes`` by this thread's ClusterShell task; return what came within ``limit_s``.
+
+    Less than that if only those are missing whom ``lost()`` names by and by.
 
     Raises:
         PluginLoadError: ClusterShell cannot be imported.
@@ -140,6 +150,12 @@ def run_task(
             del worker
             answers.codes[node] = rc
 
+        def ev_timer(self, timer: Any) -> None:
+            del timer
+            waiting = answers.codes.keys() ^ set(nodes)
+            if lost is not None and waiting.issubset(lost()):
+                task.abort()
+
     task = task_self()
     try:
         task.set_info("fanout", fanout)
@@ -150,6 +166,8 @@ def run_task(
         worker = Worker(names, command=text, handler=Handler(), stderr=True, timeout=None)
         worker.set_write_eof()
         task.schedule(worker)
+        if lost is not None:
+            task.timer(LOOK_AGAIN_S, handler=Handler(), interval=LOOK_AGAIN_S, autoclose=True)
         with contextlib.suppress(TaskTimeout):
             task.resume(limit_s)
     finally:

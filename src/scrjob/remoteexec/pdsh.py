@@ -17,6 +17,7 @@ from scrjob.remoteexec.remoteexec import RemoteExec, RemoteExecResult, not_on_pa
 
 if TYPE_CHECKING:
     from scrjob.protocols import Context, JobEnvironment
+    from scrjob.remoteexec._gather import Call
 
 POLL_S = 2.0  # pdsh looks every two seconds which commands are past its own limit
 LIST_CHARS = 60_000  # of one -w option; Linux takes 128 KiB in one argument
@@ -84,17 +85,28 @@ class Pdsh(RemoteExec):
             pdsh_environ(context.environ, self.timeout_s),
             limit_s=self.timeout_s + _wrapper.LATE_S + POLL_S,
             side_by_side=1,
+            given_up=self.lost and (lambda call: not self._awaited(call, reached)),
         )
         call.check_started()
         out, err = call.lines()
         if call.ended:  # of what the nodes did it says nothing without -S
             raise CommandError(pdsh[:3], returncode=call.ended, stderr="\n".join(err))
         outs, errs = parse_labels(out, reached), parse_labels(err, reached)
-        said = parse_complaints(err)
+        said = {**parse_complaints(err), **dict.fromkeys(self._lost_ones(), _wrapper.LOST)}
         for node in reached:
             lines = outs.get(node, ()), errs.get(node, ())
             _wrapper.enter(result, node, lines, self.timeout_s, said.get(node, ""))
         return result
+
+    def _awaited(self, call: Call, nodes: Sequence[str]) -> bool:
+        """Tell whether an answer is missing of a node that is not lost."""
+        outs, errs = (parse_labels(lines, nodes) for lines in call.lines())
+        gone = self._lost_ones()
+        return any(
+            not (_wrapper.has_ended(outs.get(node, ())) and _wrapper.has_ended(errs.get(node, ())))
+            for node in nodes
+            if node not in gone
+        )
 
 
 def rcmd_module(environ: Mapping[str, str], setting: Optional[str]) -> str:

@@ -115,6 +115,10 @@ class RemoteExec(Plugin):
         other.lost = lost
         return other
 
+    def _lost_ones(self) -> Collection[str]:
+        """Return the nodes that need not be waited for any more."""
+        return () if self.lost is None else self.lost()
+
     def rexec(
         self, argv: Sequence[str], nodes: Sequence[str], jobenv: JobEnvironment
     ) -> RemoteExecResult:

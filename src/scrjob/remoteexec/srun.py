@@ -262,7 +262,7 @@ class Steps:
                     None if made else _steps.no_step(call.ended, errors, limit_s),
                 )
             )
-        said.update(dict.fromkeys(gone.intersection(said), "the node is lost"))
+        said.update(dict.fromkeys(gone.intersection(said), _wrapper.LOST))
         for node, why in said.items():
             _wrapper.enter(self._result, node, answers.get(node, ((), ())), limit_s, why)
         return steps

@@ -39,15 +39,20 @@ class Ssh(RemoteExec):
         text = _ssh.text_for(argv, jobenv, self.timeout_s)
         result = RemoteExecResult(argv, nodes)
         calls = {node: Call([*words, node, text]) for node in _ssh.reachable(result)}
+        nodes_of = {call: node for node, call in calls.items()}
         gather(
             list(calls.values()),
             context,
             context.environ,
             limit_s=self.timeout_s + _wrapper.LATE_S,
             side_by_side=_ssh.fanout(jobenv),
+            given_up=self.lost and (lambda call: nodes_of[call] in self._lost_ones()),
         )
+        gone = self._lost_ones()
         for node, call in calls.items():
             said = str(call.problem or "")
+            if node in gone:
+                said = _wrapper.LOST
             if call.ended is not None:
                 said = f"{words[0]} ended with exit code {call.ended}"
             _wrapper.enter(result, node, call.lines(), self.timeout_s, said)

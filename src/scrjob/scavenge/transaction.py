@@ -194,7 +194,9 @@ class Transaction:
 
         self.say(f"scavenge: Checking files for dataset {self.name}")
         index = SCRIndex(self.prefix, context=self.jobenv.context)
-        if index.is_native:
+        if (
+            index.is_native or self.settings.verify
+        ):  # the site's tool lists before anybody can verify
             files, size, rebuilt = self._build_here(copies)
         else:
             files, size, rebuilt = self._build_there(index, copies)
