@@ -156,6 +156,17 @@ def bench_redundancy(repeat: int) -> list[Figure]:
     return [Figure("redundancy", *row) for row in measure(repeat)]
 
 
+def bench_client(repeat: int) -> list[Figure]:
+    """The client's redundancy over messages, by real MPI."""
+    from benchmarks import client
+
+    size = client.SIZE if repeat > QUICK else client.SIZE // 50
+    return [
+        Figure("client", name, value, "MiB" if "memory" in name else "s")
+        for name, value in client.measure(size, min(repeat, 5)).items()
+    ]
+
+
 def bench_copy(repeat: int) -> list[Figure]:
     """The copy on a node: one rank of 267 MB, and the start; a fiftieth of it when it is to be quick."""
     from benchmarks import copy
@@ -215,6 +226,7 @@ GROUPS = {
     "kvtree": bench_kvtree,
     "hostlist": bench_hostlist,
     "redundancy": bench_redundancy,
+    "client": bench_client,
     "copy": bench_copy,
     "remoteexec": bench_remoteexec,
     "manyfiles": bench_manyfiles,

@@ -40,6 +40,22 @@ def test_every_group_gives_figures(tmp_path: Path) -> None:
         assert figure["name"] in done.stdout
 
 
+@pytest.mark.mpi
+def test_the_clients_redundancy_by_real_mpi() -> None:
+    code = "from benchmarks import client as c; print(sorted(c.measure(99_999, 1)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    works = ["PARTNER, encode", "PARTNER, rebuild 2", "RS, encode", "RS, rebuild 2"]
+    works += ["XOR, encode", "XOR, rebuild 1", "memory of a rank"]
+    assert done.stdout == f"{works}\n", done.stderr
+
+
 def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nonsense"],
