@@ -10,6 +10,7 @@ import pytest
 
 from groupmaker import make_dataset
 from scrjob.formats import filemap, kvtree, redset_header
+from scrjob.redundancy import audit as module
 from scrjob.redundancy.audit import audit_files
 from scrjob.redundancy.groups import form_groups, single_groups
 from scrjob.redundancy.paths import PrefixGuard
@@ -174,6 +175,22 @@ def test_without_spare_redundancy_nothing_can_be_said(tmp_path):
     redset(made, 2).unlink()
     flip(made.parts[0][0], 0)
     assert audit(made) is None
+
+
+def test_copies_that_are_lost_are_no_witnesses(tmp_path):
+    made = make(tmp_path, "partner", 2)
+    redset(made, 2).unlink()
+    assert audit(made) is None
+    flip(made.parts[0][0], 0)  # its copies are with members 1 and 2: one against one
+    assert audit(made).damaged == ()
+
+
+def test_not_every_set_of_members_is_tried(tmp_path, monkeypatch):
+    made = make(tmp_path, "rs", 4)
+    flip(made.parts[0][0], 0)
+    flip(redset(made, 3))
+    monkeypatch.setattr(module, "MOST_GUESSES", 9)  # there are 10 pairs
+    assert audit(made).damaged == ()
 
 
 def test_single_has_nothing_to_check(tmp_path):

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from groupmaker import make_dataset
-from scrjob.errors import FormatError, UnrecoverableError
+from scrjob.errors import FormatError, NotSupportedError, UnrecoverableError
 from scrjob.formats import filemap, kvtree, summary
 from scrjob.formats.filemap import FileStat
 from scrjob.formats.kvtree import KVTree
@@ -273,3 +273,17 @@ def test_impossible_redundancy_is_refused(kind, key, value, tmp_path):
     made.parts[0][0].unlink()
     with pytest.raises(FormatError, match="there is no such group"):
         rebuild_files(str(made.hidden), names, PrefixGuard(str(made.prefix)))
+
+
+def test_members_of_different_groups_are_refused(tmp_path):
+    made = make_dataset(tmp_path / "p", [[9], [8], [7]], form_groups(range(3), 8), kind="rs")
+    names = sorted(p.name for p in made.hidden.glob("reddesc.er.*.rs.*"))
+    edit(made.hidden / names[1], lambda tree: tree.child("DESC", "1", "DESC").put("CKSUM", 1))
+    made.parts[0][0].unlink()
+    with pytest.raises(FormatError, match="members 0 and 1 are not of one group"):
+        rebuild_files(str(made.hidden), names, PrefixGuard(str(made.prefix)))
+
+
+def test_schemes_that_nobody_knows():
+    with pytest.raises(NotSupportedError, match=r"RAID is not supported .*PARTNER, XOR, RS"):
+        schemes.scheme_for("raid")
