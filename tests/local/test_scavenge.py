@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
 import subprocess
@@ -207,3 +209,25 @@ def test_killed_at_two_hundred_random_moments(here: HeldAllocation, job: Job) ->
     print(
         f"scavenge: killed at 200 moments from seed {first} on, the second start was right each time"
     )
+
+
+def test_bars_on_a_terminal(here: HeldAllocation, job: Job) -> None:
+    """One for all nodes and one for each; on stderr only, and gone at the end."""
+    master, terminal = os.openpty()
+    environ = {**here.environ, "SCR_SCAVENGE_BW": "8000", "TERM": "xterm", "COLUMNS": "120"}
+    process = here.start(job.words, env=environ, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with the process
+        while True:
+            data = os.read(master, 1 << 16)
+            if not data:
+                break
+            shown += data
+    os.close(master)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert b"ckpt.1 0/4 nodes" in shown
+    assert b"  node3" in shown
+    assert b"\x1b[" not in out
+    assert b"files, " in shown.splitlines()[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 import tracemalloc
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 
 from cachedworld import Cached, cached_job
 from scripted_cluster import Cluster
-from scrjob.errors import ConfigError, ScavengeError, UnrecoverableError
+from scrjob import prune
+from scrjob.errors import ConfigError, PluginError, ScavengeError, UnrecoverableError
 from scrjob.formats.index import Index
 from scrjob.postrun import save_datasets
 from scrjob.scavenge import record, scavenge_dataset
@@ -123,3 +125,70 @@ def test_settings(cluster: Cluster) -> None:
     assert settings == ScavengeSettings(4, 1 << 30, 120.0, verify=False, checksum=False, keep=0)
     assert [settings.node_bandwidth(n) for n in (1, 2, 100)] == [1 << 30, 1 << 29, 1 << 28]
     assert ScavengeSettings.from_param(cluster.jobenv().param) == ScavengeSettings()
+
+
+def test_remote_execution_that_breaks_down_for_some_nodes(cluster: Cluster) -> None:
+    """What the others brought is enough, and the node's error is told."""
+    env, nodes = cached_job(cluster, [Cached(3)], SCR_SCAVENGE_WIDTH="1")
+    plain = nodes._copy
+
+    def copy(node: str, number: int) -> str:
+        if node == "n2":
+            raise PluginError("the way to it is broken")
+        return plain(node, number)
+
+    nodes._copy = copy  # type: ignore[method-assign]
+    done = scavenge_dataset(env, ["n1", "n2"], 3, "/cntl")
+    assert [(copy.node, copy.rc, copy.errors) for copy in done.nodes] == [
+        ("n1", 0, ()),
+        ("n2", None, ("the way to it is broken",)),
+    ]
+
+
+def test_damaged_flush_file_is_no_reason_to_give_up(cluster: Cluster) -> None:
+    """The descriptor is lost with it: nothing can be listed, and nothing is called complete."""
+    env, nodes = cached_job(cluster, [Cached(3)])
+    (cluster.prefix / ".scr/flush.scr").write_bytes(b"\0" * 50)
+    with pytest.raises(UnrecoverableError, match="No descriptor of dataset 3"):
+        scavenge_dataset(env, ["n1", "n2"], 3, "/cntl")
+    assert nodes.copies == [3]
+    assert save_datasets(env, [], None, str).newest_safe  # which makes it anew from the cache
+    assert nodes.copies == [3, 3]
+
+
+def test_index_that_cannot_be_read_is_kept_and_current_set_in_the_new_one(cluster: Cluster) -> None:
+    env, _ = cached_job(cluster, [Cached(3)])
+    (cluster.prefix / ".scr/index.scr").write_bytes(b"\0" * 50)
+    assert save_datasets(env, [], None, str).newest_safe
+    assert (cluster.prefix / ".scr/index.scr.damaged").read_bytes() == b"\0" * 50
+    assert Index.read(str(cluster.prefix / ".scr/index.scr")).current() == "checkpoint.3"
+
+
+@pytest.mark.parametrize("refused", ["index.scr", "file"])
+def test_pruning_that_fails_costs_no_dataset_and_is_told(
+    cluster: Cluster, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        env, _ = cached_job(cluster, [Cached(number)])
+        assert save_datasets(env, [], None, str).newest_safe
+    env, _ = cached_job(cluster, [Cached(3)], SCR_PREFIX_SIZE="1")
+    said: list[str] = []
+    real = os.unlink
+
+    def unlink(path: str, **options: Any) -> None:
+        if os.path.basename(path) == "file":
+            raise OSError(errno.EACCES, "Permission denied", path)
+        real(path, **options)
+
+    def take_off(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "index.scr")
+
+    with monkeypatch.context() as patched:
+        if refused == "file":
+            patched.setattr(prune.os, "unlink", unlink)
+        else:
+            patched.setattr(prune, "_take_off", take_off)
+        done = save_datasets(env, [], None, said.append)
+    assert done.newest_safe
+    assert any(line.startswith("not all old checkpoints could be deleted: ") for line in said)
+    assert (cluster.prefix / "d3/file").exists()
