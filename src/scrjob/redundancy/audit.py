@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from itertools import combinations
+from math import comb
 from typing import TYPE_CHECKING, Collection, Iterable, Mapping, NamedTuple, Optional, Sequence
 
 from scrjob.redundancy import combine
@@ -172,12 +173,11 @@ class _Audit:
         stripes = sorted({check.stripe for check in wrong})
         spare = scheme.parity(self.plan.shape.descriptor) - (n - len(self.shares))
         for count in range(1, spare // 2 + 1):
-            guesses = list(combinations(self.shares, count))
-            if len(guesses) > MOST_GUESSES:
+            if comb(len(self.shares), count) > MOST_GUESSES:
                 break
-            found = [guess for guess in guesses if self._explains(scheme, stripes, guess)]
-            if len(found) == 1:
-                return found[0]
+            for guess in combinations(self.shares, count):
+                if self._explains(scheme, stripes, guess):  # no other so small does too
+                    return guess
         return ()
 
     def _explains(self, scheme: Striped, stripes: Sequence[int], guess: Collection[int]) -> bool:

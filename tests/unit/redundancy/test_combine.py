@@ -169,16 +169,20 @@ def test_the_first_error_ends_all_threads(in_helper, monkeypatch):
     me = threading.get_ident()
 
     class Broken(Bytes):
+        reads = 0
+
         def readinto(self, offset, view):
+            self.reads += 1
             if in_helper == (threading.get_ident() != me):
                 raise OSError(5, "no such luck")
 
-    sink = Bytes(bytes(50_000))
-    task = Task(50_000, [Span(Broken(b""), 0)], [Target(sink, 0, (1,))])
+    source, sink = Broken(b""), Bytes(bytes(500_000))
+    task = Task(500_000, [Span(source, 0)], [Target(sink, 0, (1,))])
     before = threading.active_count()
     with pytest.raises(OSError, match="no such luck"):
         combine.run([task], workers=2)
     assert threading.active_count() == before
+    assert source.reads < 400_000
 
 
 def test_processors_are_those_of_this_process(monkeypatch):

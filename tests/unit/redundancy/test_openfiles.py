@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scrjob.redundancy import logical
 from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part, open_regular
 from scrjob.redundancy.openfiles import OpenFiles
 
@@ -138,6 +139,24 @@ def test_threads_write_a_logical_file_in_any_order(tmp_path):
     reader.close()  # leaves the files of others alone
     reader.readinto(0, memoryview(buffer))
     files.close()
+
+
+def test_a_run_that_ends_where_another_is_just_growing_is_joined_too(monkeypatch, tmp_path):
+    data = bytes(range(12))
+    writer = LogicalWriter([Part(str(tmp_path / "f"), 12)])
+    writer.create()
+    writer.write(4, memoryview(data[4:8]))
+    real = logical.crc32
+
+    def interrupted(piece, crc):
+        if bytes(piece) == data[8:]:
+            writer.write(0, memoryview(data[:4]))
+        return real(piece, crc)
+
+    monkeypatch.setattr(logical, "crc32", interrupted)
+    writer.write(8, memoryview(data[8:]))
+    assert writer.crcs == [zlib.crc32(data)]
+    writer.close()
 
 
 @pytest.mark.parametrize("pieces", [[(0, 3)], [(0, 3), (3, 4), (3, 3)], [(1, 6)], [(0, 3), (4, 3)]])
