@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Dict, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrjob.errors import FormatError
@@ -64,11 +64,13 @@ def both(data: bytes) -> None:
     assert list(metas) == list(whole)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text("ab/ü\n", min_size=0, max_size=6), METAS, max_size=6))
 def test_any_filemap(files: Dict[str, FileMeta]) -> None:
     both(kvtree.encode(filemap.build(files)))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([b"1", b"0", b"01", b"0x1f", b" 7", b"-3", b"", b"9" * 25, b"x"])),
     st.sampled_from([b"RANKS", b"SIZE", b"COMPLETE", b"CRC", b"NAME", b"MODE", b"MTIME_NSECS"]),
@@ -82,6 +84,7 @@ def test_numbers_as_c_reads_them(values: list[bytes], key: bytes) -> None:
     both(kvtree.encode(tree))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80), st.integers(0, 2000), st.integers(1, 255))
 def test_damaged_bytes_without_a_checksum(extra: bytes, at: int, change: int) -> None:
     """Without its CRC an image of any content reaches the readers of the tree."""
