@@ -17,7 +17,7 @@ import faults
 from copychild import check_journal, leftovers, run_copy
 from copynode import Node
 from scrjob._clock import SystemClock, wait_for
-from scrjob.node import _batch, _crew
+from scrjob.node import _batch, _crew, _transfer
 from scrjob.node._transfer import Transfer
 from worlds import require
 
@@ -394,3 +394,98 @@ def test_threads_end_with_the_copy(node: Node) -> None:
     assert node.copy().rc == 0
     alive = wait_for(lambda: threading.active_count() == 1, clock=SystemClock(), limit_s=5.0)
     assert alive
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """Count the calls of a function of ``os``."""
+    calls: list[Any] = []
+    original = getattr(os, name)
+
+    def count(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(os, name, count)
+    return calls
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_small_files_are_synced_together_only_where_that_tells(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tells: bool
+) -> None:
+    monkeypatch.setattr(_batch, "syncs_all_and_tells", lambda _: tells)
+    together: list[int] = []
+    monkeypatch.setattr(_batch, "sync_filesystem", together.append)
+    alone = counted(monkeypatch, "fsync")
+    assert node.copy().rc == 0
+    # By themselves in any case: the large one and the directories from here to the prefix.
+    assert bool(together) == tells
+    assert len(alone) < 10 if tells else len(alone) >= 42
+
+
+def test_few_files_are_synced_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(tmp_path)
+    for number in range(20):
+        node.add(f"f{number}", flush=False)
+    node.write()
+    monkeypatch.setattr(_batch, "sync_filesystem", lambda _: pytest.fail("all was synced"))
+    alone = counted(monkeypatch, "fsync")
+    assert node.copy().rc == 0
+    assert len(alone) >= 21
+
+
+def test_a_large_file_is_not_synced_in_one_go(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_crew, "PART_BYTES", MIB)
+    monkeypatch.setattr("scrjob.node._transfer.SYNC_BYTES", 4 * MIB)
+    waits = counted(monkeypatch, "fdatasync")
+    starts = counted(monkeypatch, "posix_fadvise")
+    assert node.copy().rc == 0
+    assert (len(waits), len(starts)) == (4, 17)
+
+
+def test_a_batch_ends_with_its_bytes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_batch, "BATCH_BYTES", 1000)
+    named: list[int] = []
+    original = _batch.Batch.commit
+
+    def commit(self: _batch.Batch) -> None:
+        named.append(len(self._transfers))
+        original(self)
+
+    monkeypatch.setattr(_batch.Batch, "commit", commit)
+    assert node.copy().rc == 0
+    assert named[0] == 1  # the large one
+    assert max(named) < 20
+    assert sum(named) == 42
+
+
+@pytest.mark.parametrize(
+    ("change", "mode"),
+    [
+        ({"mode": 0o100640}, 0o640),
+        ({"mode": 0o104755}, 0o755),
+        ({"mode": 0o100400}, 0o600),
+        ({"mode": 0o100644, "uid": 4711, "gid": 4711}, 0o600),
+        ({"mode": None}, 0o666),
+    ],
+)
+def test_nobody_sees_more_of_a_file_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], mode: int
+) -> None:
+    node = Node(tmp_path)
+    path = node.add("f")
+    stat = node.meta[str(path)].stat._replace(uid=os.geteuid(), gid=os.getegid())
+    node.meta[str(path)] = node.meta[str(path)]._replace(stat=stat._replace(**change))
+    node.write()
+    seen = []
+    original = _transfer.create_new
+
+    def create(name: str, mode: int, *, dir_fd: int) -> int:
+        seen.append(mode)
+        return original(name, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(_transfer, "create_new", create)
+    node.copy()
+    assert seen[0] == mode
+    if os.getuid() == 0 and change["mode"] is not None:
+        assert node.target("f").stat().st_mode == change["mode"]
