@@ -8,8 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Iterator
 
 import pytest
 
@@ -20,9 +22,6 @@ from scrjob._clock import SystemClock, wait_for
 from scrjob.node import _batch, _crew, _transfer
 from scrjob.node._transfer import Transfer
 from worlds import require
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIB = 1 << 20
 
@@ -179,21 +178,26 @@ def test_a_really_full_disk(node: Node, tmp_path: Path) -> None:
     assert sorted(lines[2:]) == sorted(f"small{number}" for number in range(40))
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """Return a directory that others can reach; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="scrjob-test-") as name:
+        yield Path(name)
+
+
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("where", ["source", "prefix"])
-def test_another_users_files(tmp_path: Path, where: str) -> None:
+def test_another_users_files(open_path: Path, where: str) -> None:
     """The tests are root's in CI, whom nothing is forbidden: as somebody else."""
     require("unprivileged user")
-    node = Node(tmp_path)
+    node = Node(open_path)
     node.add("good")
     denied = node.add("denied")
     if where == "prefix":
         node.target("x").parent.mkdir()
     if os.getuid() == 0:
-        for path in [tmp_path, *tmp_path.rglob("*")]:
+        for path in [open_path, *open_path.rglob("*")]:
             os.chown(path, 65534, 65534)
-        for path in tmp_path.parents[:3]:
-            path.chmod(0o755)
     if where == "source":
         denied.chmod(0)
     else:
@@ -417,7 +421,17 @@ def test_small_files_are_synced_together_only_where_that_tells(
     together: list[int] = []
     monkeypatch.setattr(_batch, "sync_filesystem", together.append)
     alone = counted(monkeypatch, "fsync")
+    later: list[str] = []
+    original = Transfer.make_durable
+
+    def make_durable(self: Transfer) -> None:
+        later.append(self.name)
+        original(self)
+
+    monkeypatch.setattr(Transfer, "make_durable", make_durable)
     assert node.copy().rc == 0
+    # Those that came before it was known that there are many; the others by the threads that copy them.
+    assert len(later) == (0 if tells else _batch.SYNC_TOGETHER_FILES)
     # By themselves in any case: the large one and the directories from here to the prefix.
     assert bool(together) == tells
     assert len(alone) < 10 if tells else len(alone) >= 42
