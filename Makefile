@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 N := 5
 RIG := $(BIN)/python -m tests.cluster.rig
 
-.PHONY: help demo test lint type unit quick suite soak cluster cluster-down bench docs build clean venv packages
+.PHONY: help demo test lint type unit quick suite soak fuzz cluster cluster-down bench docs build clean venv packages
 
 help:
 	@echo 'make demo    run the demonstration: a node dies, the job goes on'
@@ -21,6 +21,7 @@ help:
 	@echo 'make soak    the long tests on the cluster of namespaces; needs root'
 	@echo 'make cluster N=5   bring up a Slurm cluster on this machine; needs root; then: $(RIG) --help'
 	@echo 'make cluster-down  end it'
+	@echo 'make fuzz    feed the readers of files with damaged ones, half a minute each'
 	@echo 'make bench   measure; figures go to benchmarks/results'
 	@echo 'make docs    build the documentation into docs/_build'
 	@echo 'make build   sdist and wheel into dist, installed once and tried'
@@ -61,6 +62,10 @@ cluster: venv packages
 
 cluster-down:
 	@$(RIG) down
+
+fuzz: venv
+	$(BIN)/python -c 'import atheris' || $(BIN)/pip install atheris
+	$(BIN)/python -m fuzz
 
 bench: venv
 	$(BIN)/python -m benchmarks

@@ -143,8 +143,10 @@ def _decide(number: int, rows: list[Mapping[str, Any]]) -> Inspected:
     ]
     job = next((rank["job"] for rank in ranks.values() if rank["job"]), None)
     job = job or next((place.world_ranks for _, place, _ in members), None)
-    if job is None or not 0 < job <= MAX_RANKS:
+    if job is None or job <= 0:
         return Inspected(number, newest, None, "no node holds any file of it")
+    if job > MAX_RANKS or not inspect.is_believable(job, len(ranks) + len(members)):
+        return Inspected(number, newest, None, f"a job of {job} ranks is impossible")
     missing = {
         rank: rank in ranks and ranks[rank]["filemap"]
         for rank in range(job)

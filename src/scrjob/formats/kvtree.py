@@ -345,6 +345,11 @@ def packed(data: bytes, path: str = "") -> memoryview:
     return memoryview(data)[HEADER.size : end]
 
 
+def image_bytes(data: bytes) -> int:
+    """Return the length that a checked image has, header and checksum included; 0 for no bytes."""
+    return int(HEADER.unpack_from(data)[3]) if data else 0
+
+
 def _check(data: bytes, path: str) -> Tuple[int, int]:
     """Return length of the image and end of its tree, both in bytes."""
     cursor = Cursor(data, path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple, TypeVar
 
+from scrjob.errors import FormatError
 from scrjob.formats import _numbers, filemap, kvtree
 from scrjob.formats.filemap import FileMeta, FileStat
 from scrjob.formats.kvtree import as_text
@@ -70,9 +71,13 @@ class Reader:
             path: for messages.
 
         Raises:
-            FormatError and children: as ``kvtree.decode``.
+            FormatError and children: as ``kvtree.decode``; also if bytes follow the tree: redundancy covers
+                the file as it was, and the two would not fit together.
         """
-        found = self._quick(kvtree.packed(data, path), _PLACE_KEYS, _place)
+        packed = kvtree.packed(data, path)
+        if len(data) > kvtree.image_bytes(data):
+            raise FormatError("bytes follow its end", path=path, offset=kvtree.image_bytes(data))
+        found = self._quick(packed, _PLACE_KEYS, _place)
         return _thorough(data, path) if found is None else found
 
     def read_metas(self, data: bytes, path: str = "") -> Dict[str, Optional[FileMeta]]:

@@ -191,7 +191,7 @@ def _member(tree: KVTree, path: str) -> Member:
     below = tree.child("FILE") or KVTree()
     files = {_index(key, path): _file(entry, path) for key, entry in below.items()}
     count = _scalar(tree, "FILES", path)
-    if sorted(files) != list(range(count)):
+    if len(files) != count or sorted(files) != list(range(count)):
         raise FormatError(f"a member says {count} files but lists {sorted(files)[:9]}", path=path)
     return Member(_descriptor(found, path), tuple(files[number] for number in range(count)))
 

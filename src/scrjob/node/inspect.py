@@ -25,9 +25,9 @@ from scrjob._getopt import Option, getopt_long
 from scrjob.errors import FormatError, ScrError, UsageError
 from scrjob.formats import cindex, filemap, kvtree, paths, redset_header
 from scrjob.formats.places import Reader
-from scrjob.formats.redset_header import DATA_SET, MAP_SET, Descriptor, Header
+from scrjob.formats.redset_header import DATA_SET, MAP_SET
 from scrjob.redundancy.paths import Relocation, parse_relocation, relocate
-from scrjob.redundancy.redset_file import RedsetReader
+from scrjob.redundancy.usable import told_by, usable_header
 
 PROG = "scr_inspect_cache"
 OPTIONS = (Option("json"), Option("relocate", takes=True), Option("help", "h"))
@@ -192,24 +192,8 @@ def _files(
 
 def _redundancy(path: str, name: redset_header.RedsetName) -> Optional[dict[str, Any]]:
     """Return the place of a redundancy file's member in its group, None if the file cannot be used."""
-    try:
-        reader = RedsetReader(path)
-    except (FormatError, OSError):
+    header = usable_header(path, name)
+    if header is None:
         return None
-    reader.close()
-    header = reader.header
-    mine = header.members.get(name.member)
-    if mine is None or mine.descriptor.file_name(name.set_name) != str(name):
-        return None
-    if reader.payload_bytes != _payload_bytes(header, mine.descriptor):
-        return None
-    told = {**(header.world_ranks or {})}
-    told.update((i, member.descriptor.world_rank) for i, member in header.members.items())
-    return {**mine.descriptor._asdict(), "told": sorted(told.items())}
-
-
-def _payload_bytes(header: Header, place: Descriptor) -> int:
-    if header.chunk_bytes is not None:
-        return header.chunk_bytes * place.copies
-    neighbours = {(place.rank - t) % place.ranks for t in range(1, place.copies + 1)}
-    return sum(header.members[i].size_bytes for i in neighbours if i in header.members)
+    place = header.members[name.member].descriptor
+    return {**place._asdict(), "told": sorted(told_by(header).items())}

@@ -37,8 +37,8 @@ from scrjob.formats import flush, index, kvtree, paths, rank2file, redset_header
 from scrjob.formats.redset_header import Descriptor
 from scrjob.redundancy import inspect, rebuild
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
-from scrjob.redundancy.redset_file import RedsetReader
 from scrjob.redundancy.scan import GroupKey, Scan, scan_again, scan_dataset
+from scrjob.redundancy.usable import told_by, usable_header
 
 if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
@@ -303,32 +303,15 @@ class _Builder:
 
 
 def _view(directory: str, scan: Scan, key: GroupKey) -> inspect.View:
-    """Look at a group: as many of its headers as are needed to know all of its ranks."""
-    names = scan.groups[key]
-    found = None
-    unusable = set()
-    for name in names:
-        try:
-            reader = RedsetReader(os.path.join(directory, str(name)))
-        except (FormatError, OSError):
-            unusable.add(name.member)
-            continue
-        reader.close()
-        mine = reader.header.members.get(name.member)
-        if mine is None:
-            unusable.add(name.member)
-            continue
-        found = found or inspect.View(key[0], mine.descriptor, {}, set())
-        found.ranks.update(inspect.told_by(reader.header))
-        if len(found.ranks) >= names[0].members:
-            break
-    if found is None:
-        found = inspect.View(key[0], _unknown(names[0]), {}, set())
-    for name in names:
-        if name.member not in unusable:
-            found.ranks[name.member] = name.rank
-            found.present.add(name.member)
-    return found
+    """Look at the headers of a group."""
+    members = []
+    for name in scan.groups[key]:
+        header = usable_header(os.path.join(directory, str(name)), name)
+        if header is not None:
+            place = header.members[name.member].descriptor
+            members.append((key[0], place, told_by(header)))
+    found = inspect.views(members)
+    return found[0] if found else inspect.View(key[0], _unknown(scan.groups[key][0]), {}, set())
 
 
 def _unknown(name: RedsetName) -> Descriptor:

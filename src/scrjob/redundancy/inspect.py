@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
 
-from scrjob.formats.redset_header import DATA_SET, MAP_SET, Descriptor, Header
+from scrjob.formats.redset_header import DATA_SET, MAP_SET, Descriptor
 from scrjob.redundancy.plan import MAX_MEMBERS
 from scrjob.redundancy.schemes import scheme_for
 
 SHOWN = 9  # ranks or groups in a message
+SURELY_RANKS = 1 << 16
+MOST_COVERED = 256  # members of the largest RS group; XOR and PARTNER cover less of each
 
 
 class View(NamedTuple):
@@ -128,6 +130,16 @@ def judge(missing: Mapping[int, bool], views: Iterable[View], *, protects_files:
     return Verdict(sorted(missing), uncovered, groups)
 
 
+def is_believable(world_ranks: int, witnesses: int) -> bool:
+    """Tell whether a job can be so large, or a damaged number would have memory filled with missing ranks.
+
+    Args:
+        world_ranks: number of ranks, as some file says.
+        witnesses: number of files that are there of ranks, each of which may cover some that are lost.
+    """
+    return world_ranks <= max(SURELY_RANKS, MOST_COVERED * witnesses)
+
+
 def lost_members(view: View, missing: Mapping[int, bool]) -> List[int]:
     """Return the group ranks of a group's lost members, ascending: their files or redundancy are gone."""
     if view.descriptor.ranks > MAX_MEMBERS:
@@ -145,17 +157,11 @@ def _is_lost(set_name: str, rank: Optional[int], missing: Mapping[int, bool]) ->
     return set_name != MAP_SET or not missing[rank]
 
 
-def told_by(header: Header) -> Dict[int, int]:
-    """Return group rank -> world rank of the members that a header knows."""
-    known = {i: member.descriptor.world_rank for i, member in header.members.items()}
-    return {**(header.world_ranks or {}), **known}
-
-
 def views(members: Iterable[Tuple[str, Descriptor, Mapping[int, int]]]) -> List[View]:
     """Return the groups of which members are there.
 
     Args:
-        members: set name, descriptor and what ``told_by`` gives of each redundancy file that can be used.
+        members: of each redundancy file that can be used: set, descriptor, what ``usable.told_by`` gives.
     """
     found: Dict[Tuple[str, str, int], View] = {}
     for set_name, place, told in members:

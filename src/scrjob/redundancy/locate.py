@@ -28,13 +28,14 @@ class FilemapLocator:
         """Return the paths of a member's filemaps.
 
         Raises:
-            FormatError: a protected file is no filemap.
+            FormatError: a protected file is not the filemap of the member's rank.
         """
         found = []
+        mine = filemap.file_name(member.descriptor.world_rank)
         for file in member.files:
             name = os.path.basename(file.path)
-            if filemap.rank_of(name) is None:
-                raise FormatError(f"expected a filemap, got {file.path!r}", path=self._directory)
+            if name != mine:
+                raise FormatError(f"expected {mine}, got {file.path!r}", path=self._directory)
             found.append(os.path.join(self._directory, name))
         return found
 

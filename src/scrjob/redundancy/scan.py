@@ -16,6 +16,7 @@ from scrjob.errors import FormatError
 from scrjob.formats import filemap, redset_header
 from scrjob.formats.places import Reader
 from scrjob.formats.rank2file import MAX_RANKS
+from scrjob.redundancy.inspect import is_believable
 from scrjob.redundancy.paths import check_name
 from scrjob.redundancy.redset_file import RedsetReader
 
@@ -62,8 +63,12 @@ class Scan(NamedTuple):
     directories: Set[str]
 
     def missing(self) -> Optional[List[int]]:
-        """Return the ranks that lack files, ascending; None if the size of the job is not known."""
+        """Return the ranks that lack files, ascending; None if no believable size of the job is known."""
         if self.world_ranks is None or self.world_ranks > MAX_RANKS:
+            return None
+        if not is_believable(
+            self.world_ranks, len(self.ranks) + sum(map(len, self.groups.values()))
+        ):
             return None
         if any(rank >= self.world_ranks for rank in self.ranks):
             return None
