@@ -211,7 +211,9 @@ class _Builder:
         ]
         has_filemap = {rank: rank in scan.ranks for rank in missing}
         views = {key: _view(self.directory, scan, key) for damaged in passes for key in damaged}
-        protects_files = any(set_name == redset_header.DATA_SET for set_name, _, _ in scan.groups)
+        protects_files = scan.bypass is False or any(
+            set_name == redset_header.DATA_SET for set_name, _, _ in scan.groups
+        )
         verdict = inspect.judge(has_filemap, views.values(), protects_files=protects_files)
         spoiled = {id(group.view): group for group in verdict.groups if not group.tolerated}
         hopeless = {key: spoiled[id(view)] for key, view in views.items() if id(view) in spoiled}

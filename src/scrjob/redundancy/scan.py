@@ -53,6 +53,8 @@ class Scan(NamedTuple):
         unreadable: paths of filemaps that are there but cannot be read.
         crcs: recorded checksums by path in the prefix, of accepted and of missing files.
         directories: where files belong.
+        bypass: whether files were written to the prefix in the first place, so that nothing but the
+            filemaps has redundancy; None if no file tells.
     """
 
     ranks: Dict[int, RankFiles]
@@ -61,6 +63,7 @@ class Scan(NamedTuple):
     unreadable: Set[str]
     crcs: Dict[str, int]
     directories: Set[str]
+    bypass: Optional[bool]
 
     def missing(self) -> Optional[List[int]]:
         """Return the ranks that lack files, ascending; None if no believable size of the job is known."""
@@ -142,6 +145,7 @@ def scan_again(
         if files.is_whole and rank not in took_part:
             scanner.ranks[rank] = files
     scanner.world_ranks = before.world_ranks
+    scanner.bypass = before.bypass
     scanner.crcs.update(before.crcs)
     scanner.directories.update(before.directories)
     listed, groups = _listed(directory)
@@ -172,10 +176,19 @@ class _Scanner:
         self.unreadable: Set[str] = set()
         self.crcs: Dict[str, int] = {}
         self.directories: Set[str] = set()
+        self.bypass: Optional[bool] = None
 
     def result(self, groups: Dict[GroupKey, List[RedsetName]]) -> Scan:
         ranks = {rank: self.ranks[rank] for rank in sorted(self.ranks)}
-        return Scan(ranks, self.world_ranks, groups, self.unreadable, self.crcs, self.directories)
+        return Scan(
+            ranks,
+            self.world_ranks,
+            groups,
+            self.unreadable,
+            self.crcs,
+            self.directories,
+            self.bypass,
+        )
 
     def filemap(self, rank: int, path: str) -> None:
         try:
@@ -188,6 +201,8 @@ class _Scanner:
         accepted: Dict[str, int] = {}
         at: Dict[str, str] = {}  # recorded directory -> where it is, with a slash; mostly one
         for recorded, place in listed.items():
+            if self.bypass is None and place is not None and place.directory and place.name:
+                self.bypass = recorded == os.path.join(place.directory, place.name)
             path, size = self._accept(recorded, place, at)
             if path:
                 accepted[path] = size
