@@ -152,6 +152,7 @@ def test_without_an_end_nothing_is_left_out(cluster: Cluster) -> None:
 
 
 def test_report_tells_time_bytes_and_rate(cluster: Cluster) -> None:
+    """Lesson B14: what saving the data took is in the account at the end."""
     job = Job(cluster, Cached(2, size=5 << 20, seconds=5.0))
     (row,) = job.save().datasets
     assert row.how == "scavenged, 1 files, 5242880 bytes in 5.0 s, copied at 1.0 MiB/s"
@@ -172,6 +173,7 @@ def test_entries_that_a_second_start_lost_are_refilled_and_saved(cluster: Cluste
 
 
 def test_nodes_that_see_the_same_cache_copy_once(cluster: Cluster) -> None:
+    """Lesson B5."""
     job = Job(cluster, Cached(1))
     job.nodes.token = lambda _node: "one"
     assert job.save().newest_safe

@@ -24,6 +24,8 @@ LONGEST_LOOK_S = (
     2 * LOOK_S
 )  # of a pause between two looks, what counts as time in which a node stood still
 JOIN_S = 5.0
+SYNCING_FROM = 0.99  # of the bytes: what a copy expects may be a little more than it copies
+SYNC_PATIENCE = 5  # a node with much memory has much to bring to a slow file system at the end
 PROBE = "scrjob.scavenge.probe"
 
 
@@ -49,7 +51,7 @@ class Watch:
 
     A node is given up when its file has not changed for ``stall_s`` seconds. Its file system may be what
     stands still, and then for all nodes: so only time counts in which we ourselves could look, and
-    write.
+    write. A node that has written all may take longer: it waits for its data to be durable.
 
     Args:
         directory: the dataset's in the prefix.
@@ -121,7 +123,7 @@ class Watch:
                 state.idle_s = 0.0  # not begun, or done: the file goes when the copy ends
             elif now == state.last:
                 state.idle_s += passed
-                if self._stall_s and state.idle_s >= self._stall_s:
+                if self._stall_s and state.idle_s >= self._patience(now):
                     still.append(node)
             else:
                 state.last = now
@@ -133,6 +135,11 @@ class Watch:
         if self._progress is not None:
             self._progress.show(snapshot)
         return snapshot
+
+    def _patience(self, now: NodeProgress) -> float:
+        """Return the seconds that a node may stand still: more if all is written and only not yet durable."""
+        all_written = now.done_bytes >= SYNCING_FROM * now.total_bytes
+        return self._stall_s * (SYNC_PATIENCE if all_written else 1)
 
     def _can_write(self) -> bool:
         path = os.path.join(self._directory, PROBE)

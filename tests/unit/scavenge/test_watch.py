@@ -153,6 +153,19 @@ def test_a_file_system_that_stands_still_is_nobodys_fault(
     assert list(world.watch.stalled) == ["a"]
 
 
+def test_a_node_that_has_written_all_may_take_its_time_to_sync(tmp_path: Path) -> None:
+    world = World(tmp_path, stall_s=10.0)
+    world.watch.begin(["a", "b"])
+    tell(tmp_path, "a", 100 * MIB - 5)
+    tell(tmp_path, "b", 98 * MIB)
+    for _ in range(45):
+        world.look()
+    assert list(world.watch.stalled) == ["b"]
+    for _ in range(10):
+        world.look()
+    assert list(world.watch.stalled) == ["a", "b"]
+
+
 def test_no_patience_limit(tmp_path: Path) -> None:
     world = World(tmp_path, stall_s=0.0)
     world.watch.begin(["a"])
