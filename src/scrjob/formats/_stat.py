@@ -41,21 +41,21 @@ class FileStat(NamedTuple):
 def parse(tree: KVTree) -> FileStat:
     """Return the recorded fields of a subtree."""
     return FileStat(
-        tree.unsigned("SIZE"),
-        tree.unsigned("MODE"),
-        tree.unsigned("UID"),
-        tree.unsigned("GID"),
-        _time(tree, "ATIME"),
-        _time(tree, "CTIME"),
-        _time(tree, "MTIME"),
+        tree.unsigned(b"SIZE"),
+        tree.unsigned(b"MODE"),
+        tree.unsigned(b"UID"),
+        tree.unsigned(b"GID"),
+        _time(tree, b"ATIME_SECS", b"ATIME_NSECS"),
+        _time(tree, b"CTIME_SECS", b"CTIME_NSECS"),
+        _time(tree, b"MTIME_SECS", b"MTIME_NSECS"),
     )
 
 
-def _time(tree: KVTree, name: str) -> Optional[int]:
-    seconds = tree.unsigned(f"{name}_SECS")
+def _time(tree: KVTree, seconds_key: bytes, nanoseconds_key: bytes) -> Optional[int]:
+    seconds = tree.unsigned(seconds_key)
     if seconds is None:
         return None
-    return seconds * _SECOND_NS + (tree.unsigned(f"{name}_NSECS") or 0)
+    return seconds * _SECOND_NS + (tree.unsigned(nanoseconds_key) or 0)
 
 
 def fields(stat: FileStat) -> Dict[str, int]:
