@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     StrPath = Union[str, "os.PathLike[str]"]
 
 METADATA_LIMIT_BYTES = 1 << 30  # the largest metadata file that is read into memory
+MORE_BYTES = 1 << 16  # that are read at a time of a file that turns out to be longer
 PRIVATE_MODE = 0o700
 
 
@@ -130,13 +131,14 @@ def read_bounded(path: StrPath, *, limit: int = METADATA_LIMIT_BYTES) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise FormatError("not a regular file", path=os.fspath(path))
         with os.fdopen(fd, "rb", closefd=False) as file:
-            data = file.read(
-                min(limit, status.st_size) + 1
-            )  # memory is taken for all that is asked for
-            if (
-                status.st_size < len(data) <= limit
-            ):  # it grows, or is a kernel's, which tells no size
-                data += file.read(limit + 1 - len(data))
+            # Memory is taken for all that is asked for.
+            data = file.read(min(limit, status.st_size) + 1)
+            if len(data) > status.st_size:  # it grows, or is a kernel's, which tells no size
+                while len(data) <= limit:
+                    more = file.read(min(MORE_BYTES, limit + 1 - len(data)))
+                    if not more:
+                        break
+                    data += more
     finally:
         os.close(fd)
     if len(data) > limit:

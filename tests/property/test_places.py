@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrjob.errors import FormatError
+from scrjob.errors import FormatError, TruncatedError
 from scrjob.formats import filemap, kvtree, places
 from scrjob.formats.filemap import FileMeta, FileStat
 from scrjob.formats.kvtree import KVTree
@@ -111,7 +111,13 @@ def test_a_record_twice_is_folded() -> None:
 def test_no_records() -> None:
     for tree in (KVTree(), KVTree.of({"FILE": {}}), KVTree.of({"FILE": {"/c/0": {}}})):
         both(kvtree.encode(tree))
-    both(b"")
+
+
+def test_no_bytes_are_no_filemap() -> None:
+    """What a killed writer left must not be taken for the filemap of a rank without files."""
+    for read in (Reader().read, Reader().read_metas):
+        with pytest.raises(TruncatedError, match="empty"):
+            read(b"", "filemap_1")
 
 
 def test_the_quick_way_is_taken() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple, TypeVar
 
-from scrjob.errors import FormatError
+from scrjob.errors import FormatError, TruncatedError
 from scrjob.formats import _numbers, filemap, kvtree
 from scrjob.formats.filemap import FileMeta, FileStat
 from scrjob.formats.kvtree import as_text
@@ -71,9 +71,11 @@ class Reader:
             path: for messages.
 
         Raises:
+            TruncatedError: there are none.
             FormatError and children: as ``kvtree.decode``; also if bytes follow the tree: redundancy covers
                 the file as it was, and the two would not fit together.
         """
+        _refuse_nothing(data, path)
         packed = kvtree.packed(data, path)
         if len(data) > kvtree.image_bytes(data):
             raise FormatError("bytes follow its end", path=path, offset=kvtree.image_bytes(data))
@@ -81,7 +83,11 @@ class Reader:
         return _thorough(data, path) if found is None else found
 
     def read_metas(self, data: bytes, path: str = "") -> Dict[str, Optional[FileMeta]]:
-        """Return what ``filemap.parse(kvtree.decode(data))`` returns, in a tenth of the time."""
+        """Return what ``filemap.parse(kvtree.decode(data))`` returns, in a tenth of the time.
+
+        Raises: as ``read``.
+        """
+        _refuse_nothing(data, path)
         found = self._quick(kvtree.packed(data, path), _META_KEYS, _meta)
         return filemap.parse(kvtree.decode(data, path)) if found is None else found
 
@@ -192,6 +198,16 @@ def _time(seconds: Optional[bytes], nanoseconds: Optional[bytes]) -> Optional[in
     if seconds is None:
         return None
     return _numbers.strtoul(seconds) * _SECOND_NS + (_unsigned(nanoseconds) or 0)
+
+
+def _refuse_nothing(data: bytes, path: str) -> None:
+    """Raise TruncatedError for a file without bytes: elsewhere that is a tree, but a filemap it is not.
+
+    The filemap of a rank that has no files is an empty tree of 28 bytes. Without any, somebody was
+    killed before he had written it; taken for "no files", the rank would lose its own.
+    """
+    if not data:
+        raise TruncatedError("empty: a filemap without files has 28 bytes", path=path)
 
 
 def _thorough(data: bytes, path: str) -> Dict[str, Optional[Place]]:

@@ -71,6 +71,23 @@ def test_unreadable_filemap_is_taken_as_absent(made):
     assert changed == set()
 
 
+def test_an_empty_file_is_no_filemap_of_a_rank_without_files(made):
+    """SCR's own copy leaves one when it is killed; the files of the rank are missing all the same."""
+    before = made.state()
+    made.lose(2)
+    (made.hidden / "filemap_2").touch()
+    done, lines = build(made)
+    assert done
+    assert "Error reading filemap" in lines[0]
+    assert {path: was[2] for path, was in made.state().items()} == {
+        path: was[2] for path, was in before.items()
+    }
+    summary_of(made).unlink()
+    made.lose(0, 2)
+    (made.hidden / "filemap_2").touch()
+    assert not build(made)[0]
+
+
 def test_existing_summary_suppresses_the_scan_unless_forced(made):
     assert build(made)[0]
     made.lose(2)
