@@ -197,10 +197,8 @@ class _Copier:
         name = f"scrjob.copy.{self.dataset_id}.{self.host}.lock"
         with contextlib.suppress(OSError):  # nowhere to lock: the names keep two copies apart
             stack.enter_context(only_copy(cntldir, name, self.clock))
-            mark = crc32(
-                os.fsencode(os.path.realpath(cntldir))
-            )  # two of them: two copies of one host
-            self.temporary = f".scrjob-copy.{self.dataset_id}.{self.host}.{mark:08x}"
+            mark = f"{_mark(cntldir):08x}"
+            self.temporary = f".scrjob-copy.{self.dataset_id}.{self.host}.{mark}"
 
     def _copy_from(self, cache: str) -> None:
         hidden = os.path.join(cache, ".scr")
@@ -432,6 +430,20 @@ class _Copier:
                 self._count(file.counted)
             if transfer.found is not None and not (self.journal and self.journal.is_whole):
                 self.crcs[transfer.place.relative(transfer.name)] = transfer.found
+
+
+def _mark(directory: str) -> int:
+    """Return what tells a directory from those of the same path on other nodes, even of one host name.
+
+    Two copies that use the same temporary names would give each other's bytes their own files' names.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    status = os.stat(directory)
+    boot = read_bounded("/proc/sys/kernel/random/boot_id", limit=64)
+    place = f"{status.st_dev}:{status.st_ino}:{os.path.realpath(directory)}"
+    return crc32(boot + os.fsencode(place))
 
 
 class _Line(NamedTuple):

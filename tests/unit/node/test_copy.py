@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -295,6 +297,36 @@ def test_a_predecessor_that_is_still_at_work_does_not_spoil_the_copy(node, monke
     node.copy()
     node.copy()
     assert len(set(seen[:1] + seen[-1:])) == 2
+
+
+def test_nodes_of_one_host_name_do_not_share_temporary_names(node, monkeypatch):
+    """Their control directories have the same path: only what is behind it tells them apart."""
+    node.add("a", b"1")
+    seen = []
+    replace = os.replace
+
+    def note(source, target, **places):
+        if not str(source).endswith(".progress.tmp"):
+            seen.append(str(source))
+        replace(source, target, **places)
+
+    monkeypatch.setattr(os, "replace", note)
+    for is_other_node in (False, False, True):
+        for path in [*node.prefix.rglob("scrjob.copy.*"), *node.prefix.rglob("filemap_*")]:
+            path.unlink()
+        if is_other_node:
+            shutil.copytree(node.cntl, f"{node.cntl}.other", symlinks=True)
+            node.cntl.rename(f"{node.cntl}.first")
+            Path(f"{node.cntl}.other").rename(node.cntl)
+            seen.append("other node")
+        assert node.copy(resume=True).rc == 0
+    first, other = (
+        set(seen[: seen.index("other node")]),
+        set(seen[seen.index("other node") + 1 :]),
+    )
+    assert len(first) == 2  # a successor of the same node replaces what its predecessor left
+    assert len(other) == 2
+    assert not first & other
 
 
 @pytest.mark.parametrize("created", [None, 7, 8])
