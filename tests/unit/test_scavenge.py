@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ from scrjob.node.command import node_command
 from scrjob.param import Param
 from scrjob.remoteexec.remoteexec import RemoteExecResult
 from scrjob.scavenge import scavenge, scavenge_dataset, scavenge_files
-from scrjob.scavenge.record import JOURNAL
+from scrjob.scavenge.record import JOURNAL, clear_other_dataset
 from scrjob.testing.fakes import FakeClock, fake_context
 
 
@@ -358,6 +359,46 @@ def test_rest_of_an_older_dataset_with_the_same_number_is_no_answer(world):
     assert world.is_true()
     assert not (world.hidden / "filemap_9").exists()
     assert (world.hidden / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("age", ["summary", "journal"])
+def test_a_killed_removal_of_an_older_dataset_is_done_again(tmp_path, monkeypatch, age, number):
+    """Its filemaps would pass for those of the new one if nothing told any more whose they are."""
+    hidden = tmp_path / ".scr" / "scr.dataset.1"
+    hidden.mkdir(parents=True)
+    if age == "summary":
+        old = kvtree.KVTree.of({"ID": 1, "NAME": "old", "CREATED": 5})
+        kvtree.write(str(hidden / "summary.scr"), summary.build(old, complete=True))
+    else:
+        (hidden / JOURNAL).write_text('{"created": 5}')
+    for name in ("filemap_9", "scrjob.copy.n.jsonl", "rank2file"):
+        (hidden / name).write_bytes(b"old")
+    unlink = os.unlink
+    unlinked = []
+
+    def until_killed(path, **where):
+        unlinked.append(path)
+        if len(unlinked) == number:
+            raise KeyboardInterrupt
+        unlink(path, **where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            clear_other_dataset(str(tmp_path), 1, 6)
+    clear_other_dataset(str(tmp_path), 1, 6)
+    assert list(hidden.iterdir()) == []
+
+
+def test_files_of_an_older_dataset_are_not_mixed_with_what_is_only_copied(world):
+    world = world("xor_4")
+    world.hidden.mkdir()
+    (world.hidden / "scrjob.scavenge.json").write_text('{"created": 5}')
+    (world.hidden / "filemap_9").write_bytes(b"old")
+    with contextlib.suppress(ScavengeError):  # the files have no place here without a move
+        scavenge_files(world.jobenv, datapath.NODES, 1, "/x")
+    assert not (world.hidden / "filemap_9").exists()
 
 
 def test_a_node_that_holds_an_older_dataset_of_the_number_does_not_spoil_the_new_one(world):

@@ -73,6 +73,7 @@ def scavenge_files(
     job.refuse_running_flush()
     try:
         with job.alone():
+            job.clear_other_dataset()
             copies = job.copy([node for node in nodes if node not in down], None)
     except OSError as error:
         raise ScavengeError(f"dataset {dataset_id}: {error}") from error

@@ -12,7 +12,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from scrjob._fsio import atomic_write, read_bounded
+from scrjob._fsio import atomic_write, fsync_dir, read_bounded
 from scrjob.errors import FormatError
 from scrjob.formats import dataset, filemap, kvtree, paths, rank2file, redset_header, summary
 from scrjob.formats.index import Index
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 JOURNAL = "scrjob.scavenge.json"
 JOURNAL_VERSION = 1
 PRUNING = "scrjob.pruning.json"
+_AGE = ("summary.scr", JOURNAL)  # either tells when the dataset was made
 
 
 class Found(NamedTuple):
@@ -71,9 +72,12 @@ def clear_other_dataset(prefix: str, dataset_id: int, created_us: Optional[int])
     if found is None or created_us is None or found == created_us:
         return
     logger.warning("%s holds an older dataset: its metadata is removed", directory)
-    for name in os.listdir(directory):
-        if is_metadata(name):
-            os.unlink(os.path.join(directory, name))
+    # What tells its age goes last, or a KILL would leave filemaps that pass for those of the new one.
+    names = sorted(filter(is_metadata, os.listdir(directory)), key=_AGE.__contains__)
+    for name in names:
+        if name in _AGE:
+            fsync_dir(directory)
+        os.unlink(os.path.join(directory, name))
 
 
 def _created(prefix: str, dataset_id: int) -> Optional[int]:

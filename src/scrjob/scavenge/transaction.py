@@ -109,7 +109,7 @@ class Transaction:
         """Do all of it."""
         self.refuse_running_flush()
         with self.alone():
-            record.clear_other_dataset(self.prefix, self.dataset_id, self.created_us)
+            self.clear_other_dataset()
             there = self.take_what_is_there()
             return self._bring(nodes, deadline_s) if there is None else there
 
@@ -129,6 +129,10 @@ class Transaction:
         return one_at_a_time(
             self.directory, clock=self.clock, who=f"{who}, process {os.getpid()}", say=self.say
         )
+
+    def clear_other_dataset(self) -> None:
+        """Remove what an older dataset of the same number left."""
+        record.clear_other_dataset(self.prefix, self.dataset_id, self.created_us)
 
     def take_what_is_there(self) -> Optional[ScavengeResult]:
         """List a dataset that is complete in the prefix already; None if it is not."""
