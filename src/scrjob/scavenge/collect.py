@@ -163,7 +163,8 @@ class Collector:
             nodes=len(nodes),
             total_bytes=(self._about.size_bytes if self._about else None) or 0,
             clock=self._clock,
-            stall_s=self._settings.stall_s,
+            # SCR's own tool keeps no such file: it is never heard of.
+            stall_s=self._settings.stall_s if self._program.is_native else 0.0,
             progress=self._progress,
         )
         lost = self._jobenv.rexec.lost or tuple

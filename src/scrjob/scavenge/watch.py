@@ -53,6 +53,9 @@ class Watch:
     stands still, and then for all nodes: so only time counts in which we ourselves could look, and
     write. A node that has written all may take longer: it waits for its data to be durable.
 
+    A node without such a file is not at work yet, or has ended, or hangs before its first byte, in a file
+    system that stands still for it alone: it is given up when nobody else has moved for as long either.
+
     Args:
         directory: the dataset's in the prefix.
         dataset_id: its number.
@@ -88,6 +91,8 @@ class Watch:
         self._done = Totals()
         self._rate = Rate()
         self._looked = clock.monotonic()
+        self._heard: dict[str, Optional[NodeProgress]] = {}
+        self._quiet_s = 0.0  # since any node was heard of
         self._lock = threading.Lock()
         self.stalled: dict[str, str] = {}
 
@@ -113,6 +118,8 @@ class Watch:
         moment = self._clock.monotonic()
         passed = min(moment - self._looked, LONGEST_LOOK_S)
         self._looked = moment
+        self._quiet_s = self._quiet_s + passed if told == self._heard else 0.0
+        self._heard = told
         still = []
         for node, state in active.items():
             now = told[node]
@@ -128,6 +135,8 @@ class Watch:
             else:
                 state.last = now
                 state.idle_s = 0.0
+        if self._stall_s and self._quiet_s >= self._stall_s * SYNC_PATIENCE:
+            still = list(active)
         if still and not set(still) <= set(self.stalled) and self._can_write():
             why = f"no progress for {self._stall_s:g} s: given up"
             self.stalled = {**dict.fromkeys(still, why), **self.stalled}

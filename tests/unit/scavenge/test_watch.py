@@ -117,17 +117,40 @@ def test_any_sign_of_life_counts(tmp_path: Path, sign: str) -> None:
     assert world.watch.stalled == {}
 
 
-def test_a_node_that_never_told_or_has_ended_is_not_given_up(tmp_path: Path) -> None:
+def test_a_node_that_never_told_or_has_ended_is_not_given_up_soon(tmp_path: Path) -> None:
     world = World(tmp_path, stall_s=10.0)
     tell(tmp_path, "c", 77)  # left by a copy that was killed
     world.watch.begin(["a", "b", "c"])
     tell(tmp_path, "b", 5)
     world.look()
     (tmp_path / "scrjob.progress.b").unlink()
-    for _ in range(100):
+    for _ in range(49):
         world.look()
     assert world.watch.stalled == {}
     assert world.look().active == [] or [row.node for row in world.look().active] == ["b"]
+
+
+def test_a_node_that_hangs_before_its_first_byte_is_given_up_when_nobody_else_moves(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, stall_s=10.0)
+    tell(tmp_path, "c", 77)  # left by a copy that was killed
+    world.watch.begin(["a", "b", "c"])
+    for second in range(200):  # "b" is slow, or waits for its turn in the same call
+        tell(tmp_path, "b", second)
+        world.look()
+    assert world.watch.stalled == {}
+    world.watch.end([NodeCopy("b", 0, 1, 200)])
+    for _ in range(50):
+        world.look()
+    assert world.watch.stalled == {}
+    world.look()
+    assert set(world.watch.stalled) == {"a", "c"}
+    patient = World(tmp_path, stall_s=0.0)
+    patient.watch.begin(["a"])
+    for _ in range(200):
+        patient.look()
+    assert patient.watch.stalled == {}
 
 
 def test_a_file_system_that_stands_still_is_nobodys_fault(
