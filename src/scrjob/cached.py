@@ -104,14 +104,14 @@ def cached_datasets(jobenv: JobEnvironment, nodes: Sequence[str]) -> dict[int, k
     return ask_what_is_held(jobenv, *jobenv.dir_control(), nodes=nodes).datasets
 
 
-def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str]) -> Held:
+def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str], *cntldirs: str) -> Held:
     """Give entries of flush.scr without name and flags what the cache index knows; add missing ones.
 
     The C library makes such entries after a fetch or a rebuild; without the rest no scavenge would
     find them. A damaged flush file is kept as ``flush.scr.damaged`` and made anew. Returns what the nodes
-    have in cache.
+    have in cache; ``cntldirs``: the control directories on them, by default those of the job.
     """
-    held = ask_what_is_held(jobenv, *jobenv.dir_control(), nodes=nodes)
+    held = ask_what_is_held(jobenv, *(cntldirs or jobenv.dir_control()), nodes=nodes)
     found = held.datasets
     if not found:
         return held
@@ -136,6 +136,24 @@ def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str]) -> Held:
     if changed:
         kvtree.write(path, tree)
     return held
+
+
+def describe_in_flush_file(
+    jobenv: JobEnvironment, dataset_id: int, nodes: Sequence[str], cntldir: str
+) -> None:
+    """Have flush.scr describe a dataset, as ``refill_flush_file`` does; if it does, leave it alone.
+
+    The program may be running, whose library writes that file, too.
+
+    Raises:
+        ScrError, OSError: as ``refill_flush_file`` does.
+    """
+    try:
+        found = flush.entry(kvtree.read(os.path.join(jobenv.dir_scr(), "flush.scr")), dataset_id)
+    except (FileNotFoundError, FormatError):
+        found = None
+    if found is None or not found.descriptor:
+        refill_flush_file(jobenv, nodes, cntldir)
 
 
 def _in_prefix(jobenv: JobEnvironment, dataset_id: int, descriptor: kvtree.KVTree) -> bool:

@@ -158,16 +158,23 @@ def _directories(prefix: str) -> list[int]:
 
 
 def _files_of_others(prefix: str, gone: Iterable[int]) -> set[str]:
-    """Return the paths of all files of the datasets that stay.
+    """Return the paths of those files of ``gone`` that a dataset which stays has, too.
+
+    No more is kept in memory than what is to be deleted: a prefix may hold very many output sets.
 
     Raises:
-        FormatError, OSError: a dataset has a list that cannot be read.
+        FormatError, OSError: a dataset that stays has a list that cannot be read.
     """
+    going = list(gone)
+    doomed: set[str] = set()
+    for dataset_id in going:
+        with contextlib.suppress(FileNotFoundError, FormatError):  # as when it is deleted
+            doomed.update(_listed(prefix, dataset_id))
     stay: set[str] = set()
-    for dataset_id in set(_directories(prefix)).difference(gone):
+    for dataset_id in set(_directories(prefix)).difference(going):
         # Without a list it is being written, or was never complete.
         if os.path.lexists(paths.rank2file(prefix, dataset_id)):
-            stay.update(_listed(prefix, dataset_id))
+            stay.update(doomed.intersection(_listed(prefix, dataset_id)))
     return stay
 
 

@@ -87,6 +87,17 @@ def test_dead_node_is_rebuilt(here: HeldAllocation, job: Job) -> None:
     assert b"(4 files rebuilt)" in done.stderr
 
 
+def test_dataset_that_the_flush_file_does_not_know_is_described_by_the_nodes(
+    here: HeldAllocation, job: Job
+) -> None:
+    """As after a second start in an allocation, which deletes that file."""
+    (job.prefix / ".scr/flush.scr").unlink()
+    here.fail("node3")
+    done = job.scavenge()
+    assert done.returncode == 0, done.stderr
+    assert job.is_safe()
+
+
 def test_two_dead_nodes_are_too_many(here: HeldAllocation, job: Job) -> None:
     here.fail("node3")
     here.fail("node2")

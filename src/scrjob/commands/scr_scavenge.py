@@ -17,7 +17,7 @@ from scrjob.commands._shared import (
     run_command,
     tell,
 )
-from scrjob.errors import UsageError
+from scrjob.errors import ScrError, UsageError
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -56,6 +56,7 @@ def _run(argv: list[str]) -> int:
     if not (given.id.isascii() and given.id.isdigit() and int(given.id) > 0):
         raise UsageError(f"--id {given.id!r}: expected a dataset id, a number above 0")
 
+    from scrjob.cached import describe_in_flush_file  # noqa: PLC0415 - not for --help
     from scrjob.cli import SCRLog  # noqa: PLC0415 - not for --help
     from scrjob.commands._progress import progress  # noqa: PLC0415 - not for --help
     from scrjob.hostlist import expand_hosts  # noqa: PLC0415 - not for --help
@@ -75,6 +76,10 @@ def _run(argv: list[str]) -> int:
         tell(f"scr_scavenge: {printable(line)}")
 
     with lostnodes.heeded(jobenv, nodes, warn):
+        try:
+            describe_in_flush_file(jobenv, int(given.id), nodes, cntldir)
+        except (ScrError, OSError) as error:  # it only adds to what the flush file says
+            warn(f"the flush file is used as it is: {error}")
         result = scavenge_dataset(
             jobenv,
             nodes,

@@ -186,6 +186,12 @@ def test_names_that_lead_out_of_the_prefix(prefix: Prefix, tmp_path: Path) -> No
     assert sorted(os.listdir(prefix.home / "d1")) == ["fifo", "link"]
 
 
+def test_only_what_could_be_deleted_is_kept_in_memory(prefix: Prefix) -> None:
+    prefix.add(11, files=["d11/a", "d11/b"])
+    prefix.add(12, files=["d11/a", "d12/b", "d12/c"])
+    assert module._files_of_others(str(prefix.home), [11]) == {str(prefix.home / "d11/a")}
+
+
 def test_directories_of_others_and_foreign_files_stay(prefix: Prefix) -> None:
     prefix.add(1, files=["all/x/1", "all/1"])
     prefix.add(2, files=["all/2"])
