@@ -15,7 +15,16 @@ from __future__ import annotations
 import contextlib
 from itertools import combinations
 from math import comb
-from typing import TYPE_CHECKING, Collection, Iterable, Mapping, NamedTuple, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 from scrjob.redundancy import combine
 from scrjob.redundancy.combine import Span, Target, Task
@@ -57,23 +66,34 @@ def audit_files(
     guard: PrefixGuard,
     *,
     crcs: Optional[Mapping[str, int]] = None,
+    echoes: Collection[str] = (),
+    on_unchecked: Callable[[str], None] = lambda _line: None,
     workers: Optional[int] = None,
 ) -> Optional[Finding]:
-    """Check one group of a dataset in the prefix; None if all fits together.
+    """Check one group of a dataset in the prefix; None if all fits together, as far as can be told.
 
     Args:
         directory: the dataset's directory.
         names: names of the group's redundancy files that exist; at least one.
         guard: decides where files belong.
         crcs: known CRC32 by path, beside those that the filemaps record.
+        echoes: paths of the redundancy files of members that were rebuilt from the others. They say nothing
+            about these: wrong bytes of one of them come back, and must not be a majority.
+        on_unchecked: gets a line if nothing is left by which some of the bytes could be checked.
         workers: threads that work at the same time; by default one for each processor.
 
     Raises:
         UnrecoverableError, FormatError, OSError: as ``plan_group`` does.
     """
     locate = locator(directory, names, guard)
-    plan = plan_group(directory, names, locate)
-    return audit_group(plan, crcs={**locate.crcs, **(crcs or {})}, workers=workers)
+    plan = plan_group(directory, names, locate, distrusted=echoes)
+    found = audit_group(plan, crcs={**locate.crcs, **(crcs or {})}, workers=workers)
+    if found is None and _is_left_unchecked(plan):
+        on_unchecked(
+            f"{_where(plan)}: nothing is left to check it by; members were lost or rebuilt: "
+            f"{', '.join(str(i + 1) for i in sorted(plan.lost))} of {plan.shape.n}"
+        )
+    return found
 
 
 def audit_group(
@@ -105,13 +125,33 @@ def audit_group(
             return None
     if damaged is None:
         return None
-    where = f"group {plan.shape.descriptor.group + 1} ({plan.set_name}) in {plan.directory}"
     if damaged:
         told = ", ".join(str(i + 1) for i in damaged)
-        why = f"{where}: damaged without a change of size: member {told} of {plan.shape.n}"
-        return Finding(damaged, damaged, tuple(map(plan.redset_path, damaged)), why)
-    why = f"{where}: data and redundancy do not fit together, and nothing tells which is damaged"
+        why = f"{_where(plan)}: damaged without a change of size: member {told} of {plan.shape.n}"
+        # Who was rebuilt from them has to be rebuilt, too.
+        again = sorted({*damaged, *plan.lost})
+        return Finding(damaged, damaged, tuple(map(plan.redset_path, again)), why)
+    why = f"{_where(plan)}: data and redundancy do not fit together, and nothing tells which is damaged"
     return Finding((), tuple(shares), (), why)
+
+
+def _where(plan: GroupPlan) -> str:
+    return f"group {plan.shape.descriptor.group + 1} ({plan.set_name}) in {plan.directory}"
+
+
+def _is_left_unchecked(plan: GroupPlan) -> bool:
+    """Tell whether bytes of the group are there of which, as members are lost, nothing else tells."""
+    n, descriptor = plan.shape.n, plan.shape.descriptor
+    if not plan.lost:
+        return False
+    if isinstance(plan.scheme, Striped):
+        return len(plan.lost) >= plan.scheme.parity(descriptor)
+    held = [
+        (i not in plan.lost)
+        + sum((i + t) % n not in plan.lost for t in range(1, descriptor.copies + 1))
+        for i in range(n)
+    ]
+    return min(held) < 2  # noqa: PLR2004 - the one and something to compare it with
 
 
 class _Alarm:
@@ -222,17 +262,23 @@ class _Audit:
         replicas = self.plan.shape.descriptor.copies
         damaged: set[int] = set()
         is_clear = True
-        for i, share in self.shares.items():
-            original = Span(share.data, 0)
+        for i in range(self.plan.shape.n):
             copies = {}
             for t in range(1, replicas + 1):
                 keeper = (i + t) % self.plan.shape.n
                 if keeper in self.shares:
                     offset = replica_offset(self.plan.shape, keeper, t)
                     copies[keeper] = Span(self.shares[keeper].payload, offset)
-            different = self._different(i, original, copies)
+            who = i
+            if i in self.shares:
+                original = Span(self.shares[i].data, 0)
+            elif copies:  # of a lost member there may be several copies, to compare with each other
+                who = next(iter(copies))
+                original = copies.pop(who)
+            different = self._different(i, original, copies) if copies else []
             if different:
-                found = self._judge(i, copies, different)
+                right = self.data_is_right(i) if i in self.shares else None
+                found = self._judge(who, i, right, copies, different)
                 is_clear = is_clear and bool(found)
                 damaged.update(found)
         if not is_clear:
@@ -240,19 +286,31 @@ class _Audit:
         return tuple(sorted(damaged)) or None
 
     def _judge(
-        self, i: int, copies: Mapping[int, Span], different: Collection[int]
+        self,
+        who: int,
+        i: int,
+        right: Optional[bool],
+        copies: Mapping[int, Span],
+        different: Collection[int],
     ) -> Collection[int]:
-        """Return who is damaged, a member or some who keep copies of its data; none if that is open."""
-        right = self.data_is_right(i)
+        """Return who is damaged of those who have the data of a member; none if that is open.
+
+        Args:
+            who: has what the copies were compared with.
+            i: whose data it is.
+            right: what checksums say of what ``who`` has.
+            copies: the copies, by who keeps them.
+            different: who keeps a copy that is different.
+        """
         if right is not None:
-            return different if right else (i,)
+            return different if right else (who,)
         agreeing = len(copies) - len(different)
         if agreeing >= len(different):  # the original and they are more
             return different
         first, *others = different
         rest = {keeper: copies[keeper] for keeper in others}
         if not agreeing and others and not self._different(i, copies[first], rest):
-            return (i,)
+            return (who,)
         return ()
 
     def _different(self, i: int, original: Span, copies: Mapping[int, Span]) -> list[int]:

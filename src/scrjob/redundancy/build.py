@@ -58,6 +58,7 @@ class Built(NamedTuple):
         descriptor: its descriptor, None if nobody knows it.
         directory: where its metadata and redundancy files are.
         guard: tells where its files belong.
+        renewed: paths of the redundancy files of the members that were rebuilt.
     """
 
     scan: Scan
@@ -65,6 +66,7 @@ class Built(NamedTuple):
     descriptor: Optional[KVTree]
     directory: str
     guard: PrefixGuard
+    renewed: Set[str]
 
 
 _HALF_WRITTEN = re.compile(r"\.(?:rank2file(?:\.[0-9]+\.[0-9]+)?|summary\.scr)\.[a-z0-9_]{8}")
@@ -152,6 +154,7 @@ class _Builder:
         self.directory = paths.dataset_dir(guard.prefix, dataset_id)
         self.rebuilt: Dict[str, int] = {}
         self.took_part: Set[int] = set()
+        self.renewed: Set[str] = set()
 
     def error(self, text: str) -> None:
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -181,7 +184,7 @@ class _Builder:
                 ", ".join(map(str, missing[:9])),
             )
             return None
-        return Built(scan, self.rebuilt, descriptor, self.directory, self.guard)
+        return Built(scan, self.rebuilt, descriptor, self.directory, self.guard, self.renewed)
 
     def _descriptor(self) -> Optional[KVTree]:
         try:
@@ -277,7 +280,11 @@ class _Builder:
             self.took_part.update(name.rank for name in scan.groups[key])
             try:
                 written = rebuild.rebuild_files(
-                    self.directory, _names(scan, key), self.guard, distrusted=scan.unreadable
+                    self.directory,
+                    _names(scan, key),
+                    self.guard,
+                    distrusted=scan.unreadable,
+                    renewed=self.renewed,
                 )
             except (FormatError, UnrecoverableError) as error:
                 self.error(str(error))

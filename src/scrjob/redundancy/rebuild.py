@@ -57,6 +57,7 @@ def rebuild_files(
     guard: PrefixGuard,
     *,
     distrusted: Collection[str] = (),
+    renewed: Optional[set[str]] = None,
     workers: Optional[int] = None,
 ) -> dict[str, int]:
     """Make one group of a dataset in the prefix whole and return path -> CRC32 of what was written.
@@ -68,6 +69,7 @@ def rebuild_files(
         guard: decides where files belong.
         distrusted: paths of files, redundancy files and filemaps too, that count as lost whatever their
             size.
+        renewed: gets the paths of the redundancy files that were written.
         workers: threads that work at the same time; by default one for each processor.
 
     Raises:
@@ -78,7 +80,10 @@ def rebuild_files(
     """
     locate = locator(directory, names, guard)
     plan = plan_group(directory, names, locate, distrusted=distrusted)
-    return rebuild_group(plan, crcs=locate.crcs, workers=workers)
+    written = rebuild_group(plan, crcs=locate.crcs, workers=workers)
+    if renewed is not None:
+        renewed.update(map(plan.redset_path, plan.lost))
+    return written
 
 
 def locator(

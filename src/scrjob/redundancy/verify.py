@@ -84,6 +84,10 @@ def verify_dataset(
     left = [path for path in damaged if audit.repaired.get(path) != known[path]]
     if left:
         raise _damaged(left)
+    if audit.unchecked:
+        others = len(set(audit.unchecked)) - 1
+        more = f"; the same for {others} more groups" if others else ""
+        audit.notes.append(audit.unchecked[0] + more)
     return Verified(audit.repaired, audit.notes)
 
 
@@ -95,6 +99,7 @@ class _Audit:
         self.repaired: Dict[str, int] = {}
         self.notes: List[str] = []
         self.undecided: List[str] = []
+        self.unchecked: List[str] = []
 
     def group(self, key: GroupKey, crcs: Mapping[str, int]) -> None:
         """Check a group; ``crcs``: known checksums beside those of the filemaps."""
@@ -113,7 +118,11 @@ class _Audit:
             return
         try:
             written = rebuild_files(
-                self.built.directory, names, self.built.guard, distrusted=finding.paths
+                self.built.directory,
+                names,
+                self.built.guard,
+                distrusted=finding.paths,
+                renewed=self.built.renewed,
             )
             again = self._audit(names, crcs)
         except (FormatError, UnrecoverableError) as error:
@@ -126,7 +135,14 @@ class _Audit:
         self.repaired.update(written)
 
     def _audit(self, names: List[str], crcs: Mapping[str, int]) -> Optional[Finding]:
-        return audit_files(self.built.directory, names, self.built.guard, crcs=crcs)
+        return audit_files(
+            self.built.directory,
+            names,
+            self.built.guard,
+            crcs=crcs,
+            echoes=self.built.renewed,
+            on_unchecked=self.unchecked.append,
+        )
 
 
 def _damaged(paths: List[str]) -> DamagedFilesError:

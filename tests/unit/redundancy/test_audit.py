@@ -9,13 +9,16 @@ import zlib
 import pytest
 
 from groupmaker import make_dataset
+from scrjob.errors import ScavengeError
 from scrjob.formats import filemap, kvtree, redset_header
 from scrjob.redundancy import audit as module
 from scrjob.redundancy.audit import audit_files
+from scrjob.redundancy.build import build_dataset
 from scrjob.redundancy.groups import form_groups, single_groups
 from scrjob.redundancy.paths import PrefixGuard
 from scrjob.redundancy.rebuild import rebuild_files
 from scrjob.redundancy.redset_file import RedsetReader
+from scrjob.redundancy.verify import verify_dataset
 
 SIZES = [[1000], [2000, 5], [0, 300], [], [700, 1, 1]]
 SCHEMES = [("xor", 0), ("rs", 1), ("rs", 2), ("rs", 4), ("partner", 1), ("partner", 2)]
@@ -214,3 +217,67 @@ def test_every_byte_of_a_small_group_is_watched(kind, copies, tmp_path):
             assert audit(made) is not None, (path.name, -at)
             flip(path, -at)
     assert audit(made) is None
+
+
+def build_and_verify(made):
+    """Build a dataset of which ranks were lost, then check its redundancy; returns what was noted."""
+    found = []
+    done = build_dataset(
+        str(made.prefix),
+        1,
+        now=0.0,
+        host="h",
+        on_message=lambda _line: None,
+        verify=lambda built: found.append(verify_dataset(built, {}, parity=True)),
+    )
+    assert done
+    return found[0]
+
+
+def test_members_that_were_rebuilt_from_a_damaged_one_are_no_majority(tmp_path):
+    """They repeat its wrong bytes, against the one member that is right."""
+    made = make(tmp_path, "rs", 3, [[400], [300], [200], [100]])
+    before = made.state()
+    made.lose(1, 2)
+    flip(made.parts[3][0])
+    with pytest.raises(ScavengeError, match="nothing tells which"):
+        build_and_verify(made)
+    mine = [str(path) for path in made.parts[0]]
+    assert [made.state()[path] for path in mine] == [before[path] for path in mine]
+    assert not (made.hidden / "summary.scr").exists()
+
+
+def test_a_replica_that_was_restored_from_a_damaged_one_is_no_majority(tmp_path):
+    made = make(tmp_path, "partner", 2, [[400], [300], [200], [100]])
+    other = redset(made, 3).read_bytes()
+    made.lose(1)
+    flip(redset(made, 2), -500)  # of the 700 bytes there the first 300 are those of rank 1
+    assert redset(made, 2).read_bytes() != other
+    with pytest.raises(ScavengeError, match="nothing tells which"):
+        build_and_verify(made)
+    assert redset(made, 3).read_bytes() == other
+
+
+def test_who_was_rebuilt_from_a_damaged_member_is_rebuilt_again(tmp_path):
+    made = make(tmp_path, "rs", 3, [[400], [300], [200], [100], [1]])
+    before = {path: was[2] for path, was in made.state().items()}
+    made.lose(1)
+    flip(made.parts[3][0])
+    done = build_and_verify(made)
+    assert str(made.parts[3][0]) in done.repaired
+    assert {path: was[2] for path, was in made.state().items()} == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "copies", "is_told"),
+    [("xor", 0, True), ("rs", 2, False), ("partner", 1, True), ("partner", 2, False)],
+)
+def test_what_nothing_is_left_to_check_by_is_told(tmp_path, kind, copies, is_told):
+    made = make(tmp_path, kind, copies)
+    assert build_and_verify(made).notes == []
+    (made.hidden / "summary.scr").unlink()
+    made.lose(2)
+    notes = build_and_verify(made).notes
+    assert len(notes) == is_told
+    if is_told:
+        assert "lost or rebuilt: 3 of 5; the same for 1 more groups" in notes[0]
