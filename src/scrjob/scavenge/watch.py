@@ -9,8 +9,16 @@ import os
 import threading
 from typing import TYPE_CHECKING, Iterator, Mapping, NamedTuple, Optional, Sequence
 
-from scrjob._fsio import atomic_write
-from scrjob.scavenge.progress import NodeProgress, Rate, Snapshot, read_node
+from scrjob._fsio import atomic_write, read_bounded
+from scrjob.errors import FormatError
+from scrjob.scavenge.progress import (
+    FILE_LIMIT_BYTES,
+    PROGRESS_FILE,
+    NodeProgress,
+    Rate,
+    Snapshot,
+    read_node,
+)
 
 if TYPE_CHECKING:
     from scrjob.protocols import Clock
@@ -93,6 +101,7 @@ class Watch:
         self._looked = clock.monotonic()
         self._heard: dict[str, Optional[NodeProgress]] = {}
         self._quiet_s = 0.0  # since any node was heard of
+        self._files: Optional[dict[str, bytes]] = None
         self._lock = threading.Lock()
         self.stalled: dict[str, str] = {}
 
@@ -135,7 +144,11 @@ class Watch:
             else:
                 state.last = now
                 state.idle_s = 0.0
-        if self._stall_s and self._quiet_s >= self._stall_s * SYNC_PATIENCE:
+        if (
+            self._stall_s
+            and self._quiet_s >= self._stall_s * SYNC_PATIENCE
+            and not self._any_moved()
+        ):
             still = list(active)
         if still and not set(still) <= set(self.stalled) and self._can_write():
             why = f"no progress for {self._stall_s:g} s: given up"
@@ -149,6 +162,24 @@ class Watch:
         """Return the seconds that a node may stand still: more if all is written and only not yet durable."""
         all_written = now.done_bytes >= SYNCING_FROM * now.total_bytes
         return self._stall_s * (SYNC_PATIENCE if all_written else 1)
+
+    def _any_moved(self) -> bool:
+        """Tell whether any progress file has changed since this was asked last, ``stall_s`` seconds ago.
+
+        A node may know itself under another name than the job does, and so seem silent.
+        """
+        found = {}
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._directory):
+                if name.startswith(PROGRESS_FILE):
+                    path = os.path.join(self._directory, name)
+                    with contextlib.suppress(OSError, FormatError):
+                        found[name] = read_bounded(path, limit=FILE_LIMIT_BYTES)
+        has_moved = found != self._files
+        self._files = found
+        if has_moved:
+            self._quiet_s -= self._stall_s
+        return has_moved
 
     def _can_write(self) -> bool:
         path = os.path.join(self._directory, PROBE)

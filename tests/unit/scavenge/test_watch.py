@@ -141,7 +141,7 @@ def test_a_node_that_hangs_before_its_first_byte_is_given_up_when_nobody_else_mo
         world.look()
     assert world.watch.stalled == {}
     world.watch.end([NodeCopy("b", 0, 1, 200)])
-    for _ in range(50):
+    for _ in range(60):  # five times the patience, and once more for those of other names
         world.look()
     assert world.watch.stalled == {}
     world.look()
@@ -151,6 +151,18 @@ def test_a_node_that_hangs_before_its_first_byte_is_given_up_when_nobody_else_mo
     for _ in range(200):
         patient.look()
     assert patient.watch.stalled == {}
+
+
+def test_a_node_that_knows_itself_under_another_name_is_seen_to_move(tmp_path: Path) -> None:
+    world = World(tmp_path, stall_s=10.0)
+    world.watch.begin(["a"])
+    for second in range(300):
+        tell(tmp_path, "host-of-a", second)
+        world.look()
+    assert world.watch.stalled == {}
+    for _ in range(30):
+        world.look()
+    assert set(world.watch.stalled) == {"a"}
 
 
 def test_a_file_system_that_stands_still_is_nobodys_fault(
