@@ -25,7 +25,7 @@ class Held(NamedTuple):
     """What nodes have in cache.
 
     Attributes:
-        datasets: id -> descriptor of the complete datasets that any node has.
+        datasets: id -> descriptor of the complete datasets that any node has; of two of one id the newer.
         places: id -> node -> directory of the dataset on it.
         tokens: id -> node -> what is the same for nodes that see the same directory.
     """
@@ -86,9 +86,13 @@ def ask_what_is_held(
 def _take(held: Held, node: str, row: dict[str, Any]) -> None:
     dataset_id = int(row["id"])
     tree = kvtree.decode(bytes.fromhex(row["descriptor"]), f"answer of {node}")
-    if not dataset.parse(tree).complete:
+    about = dataset.parse(tree)
+    if not about.complete:
         return
-    held.datasets.setdefault(dataset_id, tree)
+    known = held.datasets.get(dataset_id)
+    # A node that was away may hold an older one: the number was used again.
+    if known is None or (dataset.parse(known).created_us or 0) < (about.created_us or 0):
+        held.datasets[dataset_id] = tree
     # Another one of this number, on a node that was away, shares nothing with those of the others.
     if row.get("path"):
         held.places.setdefault(dataset_id, {})[node] = str(row["path"])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,28 @@ def test_entries_that_a_second_start_lost_are_refilled_and_saved(cluster: Cluste
     assert job.nodes.copies == [2]
     assert done.newest_safe
     assert job.current() == "checkpoint.2"
+
+
+@pytest.mark.parametrize("stale", ["n1", "n2"])
+def test_newer_of_two_datasets_of_one_number_is_the_one_that_is_refilled(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, stale: str
+) -> None:
+    """A node that was away holds one of an earlier restart: only the newer one is to be copied."""
+    job = Job(cluster, Cached(2))
+    rows = job.nodes._rows
+
+    def answer(node: str) -> list[dict[str, Any]]:
+        found = rows(node)
+        if node == stale:
+            old = kvtree.decode(bytes.fromhex(found[0]["descriptor"]))
+            old.put("CREATED", 5)
+            found[0]["descriptor"] = kvtree.encode(old).hex()
+        return found
+
+    monkeypatch.setattr(job.nodes, "_rows", answer)
+    (cluster.prefix / ".scr" / "flush.scr").unlink()
+    assert job.save().newest_safe
+    assert job.nodes.argv[job.nodes.argv.index("--only-created") + 1] == "2000000"
 
 
 def test_nodes_that_see_the_same_cache_copy_once(cluster: Cluster) -> None:
