@@ -123,5 +123,6 @@ def test_no_bytes_are_no_filemap() -> None:
 def test_the_quick_way_is_taken() -> None:
     """For what SCR writes: or the build of very many files is slow, and nothing else tells."""
     image = kvtree.encode(filemap.build({f"/c/{i}": LIKE_EACH_OTHER for i in range(3)}))
-    for keys, make in ((places._PLACE_KEYS, places._place), (places._META_KEYS, places._meta)):
-        assert Reader()._quick(kvtree.packed(image), keys, make) is not None
+    reader, body = Reader(), kvtree.packed(image)
+    assert places._quick(body, reader._places, places._place) is not None
+    assert places._quick(body, reader._metas, places._meta) is not None

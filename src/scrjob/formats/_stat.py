@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional, Sequence
+
+from scrjob.formats import _numbers
 
 if TYPE_CHECKING:
     import os
@@ -11,6 +13,10 @@ if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
 
 _SECOND_NS = 1_000_000_000
+KEYS = (
+    *(b"SIZE", b"MODE", b"UID", b"GID"),
+    *(b"ATIME_SECS", b"ATIME_NSECS", b"CTIME_SECS", b"CTIME_NSECS", b"MTIME_SECS", b"MTIME_NSECS"),
+)
 
 
 class FileStat(NamedTuple):
@@ -40,22 +46,27 @@ class FileStat(NamedTuple):
 
 def parse(tree: KVTree) -> FileStat:
     """Return the recorded fields of a subtree."""
+    return of_values([tree.value(key) for key in KEYS])
+
+
+def of_values(values: Sequence[Optional[bytes]]) -> FileStat:
+    """Return the fields whose values are given in the order of ``KEYS``, None for one that is absent."""
+    size, mode, uid, gid, *times = values
     return FileStat(
-        tree.unsigned(b"SIZE"),
-        tree.unsigned(b"MODE"),
-        tree.unsigned(b"UID"),
-        tree.unsigned(b"GID"),
-        _time(tree, b"ATIME_SECS", b"ATIME_NSECS"),
-        _time(tree, b"CTIME_SECS", b"CTIME_NSECS"),
-        _time(tree, b"MTIME_SECS", b"MTIME_NSECS"),
+        *(unsigned(size), unsigned(mode), unsigned(uid), unsigned(gid)),
+        *(_time(*times[0:2]), _time(*times[2:4]), _time(*times[4:6])),
     )
 
 
-def _time(tree: KVTree, seconds_key: bytes, nanoseconds_key: bytes) -> Optional[int]:
-    seconds = tree.unsigned(seconds_key)
+def unsigned(value: Optional[bytes]) -> Optional[int]:
+    """Return an unsigned 64-bit scalar; None for None."""
+    return None if value is None else _numbers.strtoul(value)
+
+
+def _time(seconds: Optional[bytes], nanoseconds: Optional[bytes]) -> Optional[int]:
     if seconds is None:
         return None
-    return seconds * _SECOND_NS + (tree.unsigned(nanoseconds_key) or 0)
+    return _numbers.strtoul(seconds) * _SECOND_NS + (unsigned(nanoseconds) or 0)
 
 
 def fields(stat: FileStat) -> Dict[str, int]:

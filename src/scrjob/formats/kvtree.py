@@ -300,7 +300,11 @@ def encode(tree: KVTree) -> bytes:
             todo.extend(node.items())
         else:
             parts.append(_LEAF_END)
-    body = b"".join(parts)
+    return wrap(b"".join(parts))
+
+
+def wrap(body: bytes) -> bytes:
+    """Return the image of a packed tree, with CRC."""
     header = HEADER.pack(MAGIC, FILE_TYPE, VERSION, HEADER.size + len(body) + 4, FLAG_CRC)
     return header + body + _COUNT.pack(zlib.crc32(body, zlib.crc32(header)))
 
@@ -521,17 +525,26 @@ def read_settled(path: str, clock: Clock, *, attempts: int = SETTLE_ATTEMPTS) ->
 def read_image(file: BinaryIO, path: str = "") -> Tuple[KVTree, int]:
     """Return the tree at the start of an open file and the offset at which its payload begins.
 
+    Raises:
+        FormatError and children: as for ``decode_image``; also if the image is larger than 1 GiB.
+    """
+    return decode_image(read_image_bytes(file, path), path)
+
+
+def read_image_bytes(file: BinaryIO, path: str = "") -> bytes:
+    """Return the bytes of the image at the start of an open file; its tree was not looked at.
+
     Only the image is read, so the payload may be of any size.
 
     Raises:
-        FormatError and children: as for ``decode_image``; also if the image is larger than 1 GiB.
+        FormatError and children: they are not there; also if the image is larger than 1 GiB.
     """
     file.seek(0, os.SEEK_END)
     available = file.tell()
     file.seek(0)
     head = file.read(HEADER.size)
-    if len(head) < HEADER.size:
-        return decode_image(head, path)
+    if not head:
+        return head
     size, _ = _header(Cursor(head, path), path)
     if size > available:
         raise TruncatedError(
@@ -539,7 +552,7 @@ def read_image(file: BinaryIO, path: str = "") -> Tuple[KVTree, int]:
         )
     if size > METADATA_LIMIT_BYTES:
         raise FormatError(f"image of {size} bytes is too large for a header", path=path, offset=8)
-    return decode_image(head + file.read(size - HEADER.size), path)
+    return head + file.read(size - HEADER.size)
 
 
 def write(path: str, tree: KVTree, *, mode: int = 0o666) -> None:

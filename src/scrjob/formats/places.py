@@ -11,24 +11,18 @@ Source: docs/formats/cache.md, "filemap".
 from __future__ import annotations
 
 import re
-from typing import Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, TypeVar
 
 from scrjob.errors import FormatError, TruncatedError
-from scrjob.formats import _numbers, filemap, kvtree
-from scrjob.formats.filemap import FileMeta, FileStat
+from scrjob.formats import _numbers, _stat, filemap, kvtree
+from scrjob.formats._patterns import Schemas
+from scrjob.formats.filemap import FileMeta
 from scrjob.formats.kvtree import as_text
 
 _HEAD = re.compile(rb"\0\0\0\x01FILE\0(.{4})", re.DOTALL)
-_RECORD = re.compile(rb"([^\0]*)\0\0\0\0\x01META\0(.{4})", re.DOTALL)
-_SCALAR = re.compile(rb"([^\0]*)\0\0\0\0\x01[^\0]*\0\0\0\0\0")
 _PLACE_KEYS = (b"PATH", b"NAME", b"RANKS", b"SIZE", b"COMPLETE", b"CRC")
-_META_KEYS = (
-    *(*_PLACE_KEYS, b"ORIG", b"MODE", b"UID", b"GID"),
-    *(b"ATIME_SECS", b"ATIME_NSECS", b"CTIME_SECS", b"CTIME_NSECS", b"MTIME_SECS", b"MTIME_NSECS"),
-)
-_SECOND_NS = 1_000_000_000
-_MOST_KEYS = 64  # of a record; there are 15
-_MOST_PATTERNS = 64
+_META_KEYS = (*_PLACE_KEYS[:3], *_PLACE_KEYS[4:], b"ORIG", *_stat.KEYS)
+_RECORD = rb"([^\0]*)\0\0\0\0\x01META\0"
 
 
 class Place(NamedTuple):
@@ -42,16 +36,6 @@ class Place(NamedTuple):
     crc: Optional[int]
 
 
-class _Schema(NamedTuple):
-    """The pattern of a whole record, and the numbers of its groups in the order of the wanted keys.
-
-    The number of a key that the records do not have is that of a group that never matches.
-    """
-
-    match: Pattern[bytes]
-    groups: Tuple[int, ...]
-
-
 Made = TypeVar("Made")
 _Make = Callable[[Sequence[Optional[bytes]]], Made]
 """Makes a record from the values of the wanted keys; None for one that is not there."""
@@ -61,7 +45,8 @@ class Reader:
     """Reads filemaps; one for all that are like each other, so that patterns are made once."""
 
     def __init__(self) -> None:
-        self._schemas: Dict[Tuple[Tuple[bytes, ...], ...], _Schema] = {}
+        self._places = Schemas(_RECORD, 1, _PLACE_KEYS)
+        self._metas = Schemas(_RECORD, 1, _META_KEYS)
 
     def read(self, data: bytes, path: str = "") -> Dict[str, Optional[Place]]:
         """Return cache path -> place in list order; None for a path that has no record.
@@ -79,7 +64,7 @@ class Reader:
         packed = kvtree.packed(data, path)
         if len(data) > kvtree.image_bytes(data):
             raise FormatError("bytes follow its end", path=path, offset=kvtree.image_bytes(data))
-        found = self._quick(packed, _PLACE_KEYS, _place)
+        found = _quick(packed, self._places, _place)
         return _thorough(data, path) if found is None else found
 
     def read_metas(self, data: bytes, path: str = "") -> Dict[str, Optional[FileMeta]]:
@@ -88,70 +73,32 @@ class Reader:
         Raises: as ``read``.
         """
         _refuse_nothing(data, path)
-        found = self._quick(kvtree.packed(data, path), _META_KEYS, _meta)
+        found = _quick(kvtree.packed(data, path), self._metas, _meta)
         return filemap.parse(kvtree.decode(data, path)) if found is None else found
 
-    def _quick(
-        self, body: memoryview, wanted: Tuple[bytes, ...], make: _Make[Made]
-    ) -> Optional[Dict[str, Optional[Made]]]:
-        head = _HEAD.match(body)
-        if head is None:
-            return None
-        count = int.from_bytes(head[1], "big")
-        schema = self._schema(body, head.end(), wanted)
-        if schema is None:
-            return None
-        take, groups = schema.match.match, schema.groups
-        found: Dict[str, Optional[Made]] = {}
-        at, end = head.end(), len(body)
-        while at < end:
-            record = take(body, at)
-            if record is None:
-                return None
-            at = record.end()
-            cached, *values = record.group(1, *groups)
-            found[as_text(cached)] = make(values)
-        # A path that comes twice is folded by the reader of trees.
-        return found if len(found) == count else None
 
-    def _schema(self, body: memoryview, at: int, wanted: Tuple[bytes, ...]) -> Optional[_Schema]:
-        """Return the schema of the record that begins at ``at``, None if it is not as it should be."""
-        record = _RECORD.match(body, at)
+def _quick(
+    body: memoryview, schemas: Schemas, make: _Make[Made]
+) -> Optional[Dict[str, Optional[Made]]]:
+    head = _HEAD.match(body)
+    if head is None:
+        return None
+    count = int.from_bytes(head[1], "big")
+    schema = schemas.of(body, head.end())
+    if schema is None:
+        return None
+    take, groups = schema.match.match, schema.groups
+    found: Dict[str, Optional[Made]] = {}
+    at, end = head.end(), len(body)
+    while at < end:
+        record = take(body, at)
         if record is None:
             return None
-        count = int.from_bytes(record[2], "big")
-        if count > _MOST_KEYS:
-            return None
-        keys: List[bytes] = []
         at = record.end()
-        for _ in range(count):
-            scalar = _SCALAR.match(body, at)
-            if scalar is None:
-                return None
-            keys.append(scalar[1])
-            at = scalar.end()
-        known = self._schemas.get((tuple(keys), wanted))
-        if known is None:
-            if len(set(keys)) != count:
-                return None
-            if len(self._schemas) >= _MOST_PATTERNS:
-                self._schemas.clear()
-            known = self._schemas[tuple(keys), wanted] = _make_schema(keys, wanted)
-        return known
-
-
-def _make_schema(keys: List[bytes], wanted: Tuple[bytes, ...]) -> _Schema:
-    parts = [rb"([^\0]*)\0\0\0\0\x01META\0", re.escape(len(keys).to_bytes(4, "big"))]
-    numbers: Dict[bytes, int] = {}
-    for key in keys:
-        if key in wanted:
-            numbers[key] = len(numbers) + 2
-        value = rb"([^\0]*)" if key in wanted else rb"[^\0]*"
-        parts.append(re.escape(key) + rb"\0\0\0\0\x01" + value + rb"\0\0\0\0\0")
-    parts.append(rb"(?:|(never))")
-    never = len(numbers) + 2
-    groups = tuple(numbers.get(key, never) for key in wanted)
-    return _Schema(re.compile(b"".join(parts), re.DOTALL), groups)
+        cached, *values = record.group(1, *groups)
+        found[as_text(cached)] = make(values)
+    # A path that comes twice is folded by the reader of trees.
+    return found if len(found) == count else None
 
 
 def _place(values: Sequence[Optional[bytes]]) -> Place:
@@ -160,25 +107,22 @@ def _place(values: Sequence[Optional[bytes]]) -> Place:
         _text(directory),
         _text(name),
         _integer(ranks),
-        _unsigned(size),
+        _stat.unsigned(size),
         complete == b"1" or _integer(complete) == 1,
-        _unsigned(crc),
+        _stat.unsigned(crc),
     )
 
 
 def _meta(values: Sequence[Optional[bytes]]) -> FileMeta:
-    directory, name, ranks, size, complete, crc, orig, mode, uid, gid, *times = values
+    directory, name, ranks, complete, crc, orig, *stat = values
     return FileMeta(
         complete if complete is None else complete == b"1" or _integer(complete) == 1,
         _integer(ranks),
         _text(orig),
         _text(directory),
         _text(name),
-        FileStat(
-            *(_unsigned(size), _unsigned(mode), _unsigned(uid), _unsigned(gid)),
-            *(_time(*times[0:2]), _time(*times[2:4]), _time(*times[4:6])),
-        ),
-        _unsigned(crc),
+        _stat.of_values(stat),
+        _stat.unsigned(crc),
     )
 
 
@@ -188,16 +132,6 @@ def _text(value: Optional[bytes]) -> Optional[str]:
 
 def _integer(value: Optional[bytes]) -> Optional[int]:
     return None if value is None else _numbers.atoi(value)
-
-
-def _unsigned(value: Optional[bytes]) -> Optional[int]:
-    return None if value is None else _numbers.strtoul(value)
-
-
-def _time(seconds: Optional[bytes], nanoseconds: Optional[bytes]) -> Optional[int]:
-    if seconds is None:
-        return None
-    return _numbers.strtoul(seconds) * _SECOND_NS + (_unsigned(nanoseconds) or 0)
 
 
 def _refuse_nothing(data: bytes, path: str) -> None:

@@ -11,6 +11,7 @@ Source: docs/formats/redundancy-header.md.
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from scrjob.errors import FormatError
@@ -161,8 +162,18 @@ class Header(NamedTuple):
     world_ranks: Optional[Dict[int, int]] = None
 
 
-def decode(tree: KVTree, path: str = "") -> Header:
+def decode(
+    tree: KVTree,
+    path: str = "",
+    *,
+    files: Mapping[int, Tuple[ProtectedFile, ...]] = MappingProxyType({}),
+) -> Header:
     """Return the header in a tree.
+
+    Args:
+        tree: what was read.
+        path: for messages.
+        files: group rank -> files of members that were read already; the tree says only how many.
 
     Raises:
         FormatError: a needed field is missing or contradicts another.
@@ -170,7 +181,7 @@ def decode(tree: KVTree, path: str = "") -> Header:
     members = {}
     for key, below in (tree.child("DESC") or KVTree()).items():
         number = _index(key, path)
-        members[number] = _member(below, path)
+        members[number] = _member(below, path, files.get(number))
     chunk = tree.unsigned("CHUNK")
     if chunk is not None and chunk >= _SIZE_LIMIT:
         raise FormatError(f"impossible chunk size {chunk}", path=path)
@@ -184,13 +195,15 @@ def decode(tree: KVTree, path: str = "") -> Header:
     return Header(tree.integer("RANK"), dict(sorted(members.items())), chunk, world)
 
 
-def _member(tree: KVTree, path: str) -> Member:
+def _member(tree: KVTree, path: str, known: Optional[Tuple[ProtectedFile, ...]] = None) -> Member:
     found = tree.child("DESC")
     if found is None:
         raise FormatError("a member has no DESC", path=path)
+    count = _scalar(tree, "FILES", path)
+    if known is not None and len(known) == count:
+        return Member(_descriptor(found, path), known)
     below = tree.child("FILE") or KVTree()
     files = {_index(key, path): _file(entry, path) for key, entry in below.items()}
-    count = _scalar(tree, "FILES", path)
     if len(files) != count or sorted(files) != list(range(count)):
         raise FormatError(f"a member says {count} files but lists {sorted(files)[:9]}", path=path)
     return Member(_descriptor(found, path), tuple(files[number] for number in range(count)))
@@ -201,9 +214,14 @@ def _file(tree: KVTree, path: str) -> ProtectedFile:
     if len(names) != 1:
         raise FormatError(f"expected one path per file, got {len(names)}", path=path)
     stat = _stat.parse(tree.child(names[0]) or KVTree())
-    if stat.size_bytes is None or stat.size_bytes >= _SIZE_LIMIT:
+    if not is_possible_size(stat.size_bytes):
         raise FormatError(f"{as_text(names[0])!r} has no possible SIZE", path=path)
     return ProtectedFile(as_text(names[0]), stat)
+
+
+def is_possible_size(size_bytes: Optional[int]) -> bool:
+    """Tell whether a file can be so large; None: not recorded."""
+    return size_bytes is not None and size_bytes < _SIZE_LIMIT
 
 
 def _descriptor(tree: KVTree, path: str) -> Descriptor:
@@ -243,8 +261,11 @@ def _index(key: bytes, path: str) -> int:
     return int(key)
 
 
-def encode(header: Header) -> KVTree:
-    """Return the tree of a header, sorted as the library sorts it."""
+def encode(header: Header, *, files: bool = True) -> KVTree:
+    """Return the tree of a header, sorted as the library sorts it.
+
+    ``files=False``: only the number of files is told of each member, ``FILE`` is empty.
+    """
     tree = KVTree()
     if header.rank is not None:
         tree.put("RANK", header.rank)
@@ -253,7 +274,7 @@ def encode(header: Header) -> KVTree:
         entry.set("DESC", _descriptor_tree(member.descriptor))
         entry.put("FILES", len(member.files))
         below = entry.set("FILE")
-        for position, file in enumerate(member.files):
+        for position, file in enumerate(member.files if files else ()):
             fields = {"SIZE": file.size_bytes, **_stat.fields(file.stat)}
             below.add(position).set(file.path, KVTree.of(fields))
     if header.chunk_bytes is not None:

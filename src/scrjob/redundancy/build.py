@@ -37,12 +37,14 @@ from scrjob.formats import flush, index, kvtree, paths, rank2file, redset_header
 from scrjob.formats.redset_header import Descriptor
 from scrjob.redundancy import inspect, rebuild
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
+from scrjob.redundancy.redset_file import Heads
 from scrjob.redundancy.scan import GroupKey, Scan, scan_again, scan_dataset
 from scrjob.redundancy.usable import told_by, usable_header
 
 if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
     from scrjob.formats.redset_header import RedsetName
+    from scrjob.redundancy.redset_file import ReadHead
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +157,7 @@ class _Builder:
         self.rebuilt: Dict[str, int] = {}
         self.took_part: Set[int] = set()
         self.renewed: Set[str] = set()
+        self.heads = Heads()
 
     def error(self, text: str) -> None:
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -213,7 +216,11 @@ class _Builder:
             for set_name in (redset_header.MAP_SET, redset_header.DATA_SET)
         ]
         has_filemap = {rank: rank in scan.ranks for rank in missing}
-        views = {key: _view(self.directory, scan, key) for damaged in passes for key in damaged}
+        views = {
+            key: _view(self.directory, scan, key, self.heads)
+            for damaged in passes
+            for key in damaged
+        }
         protects_files = scan.bypass is False or any(
             set_name == redset_header.DATA_SET for set_name, _, _ in scan.groups
         )
@@ -285,6 +292,7 @@ class _Builder:
                     self.guard,
                     distrusted=scan.unreadable,
                     renewed=self.renewed,
+                    read=self.heads,
                 )
             except (FormatError, UnrecoverableError) as error:
                 self.error(str(error))
@@ -311,11 +319,11 @@ class _Builder:
         )
 
 
-def _view(directory: str, scan: Scan, key: GroupKey) -> inspect.View:
+def _view(directory: str, scan: Scan, key: GroupKey, read: ReadHead) -> inspect.View:
     """Look at the headers of a group."""
     members = []
     for name in scan.groups[key]:
-        header = usable_header(os.path.join(directory, str(name)), name)
+        header = usable_header(os.path.join(directory, str(name)), name, read)
         if header is not None:
             place = header.members[name.member].descriptor
             members.append((key[0], place, told_by(header)))

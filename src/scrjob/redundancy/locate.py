@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from scrjob._fsio import read_bounded
 from scrjob.errors import FormatError
-from scrjob.formats import filemap, kvtree
+from scrjob.formats import filemap
+from scrjob.formats.places import Reader
+from scrjob.redundancy.paths import check_name
 
 if TYPE_CHECKING:
     from scrjob.formats.redset_header import Member
@@ -49,6 +52,8 @@ class DataLocator:
     def __init__(self, directory: str, guard: PrefixGuard) -> None:
         self._directory = directory
         self._guard = guard
+        self._reader = Reader()
+        self._at: dict[str, str] = {}  # recorded directory -> where it is, with a slash
         self.crcs: dict[str, int] = {}
 
     def __call__(self, member: Member) -> list[str]:
@@ -60,17 +65,26 @@ class DataLocator:
         """
         path = os.path.join(self._directory, filemap.file_name(member.descriptor.world_rank))
         try:
-            listed = filemap.parse(kvtree.read(path))
+            listed = self._reader.read(read_bounded(path), path)
         except FileNotFoundError:
             raise FormatError("no such filemap: rebuild the filemaps first", path=path) from None
         found = []
         for file in member.files:
-            meta = listed.get(file.path)
-            if meta is None or meta.directory is None or meta.name is None:
+            record = listed.get(file.path)
+            if record is None or record.directory is None or record.name is None:
                 raise FormatError(f"does not tell where {file.path!r} belongs", path=path)
-            place = self._guard.destination(meta.directory, meta.name)
-            self._guard.check_real(place)
-            if meta.crc is not None:
-                self.crcs[place] = meta.crc
+            check_name(record.name)
+            place = self._where(record.directory) + record.name
+            if record.crc is not None:
+                self.crcs[place] = record.crc
             found.append(place)
         return found
+
+    def _where(self, recorded: str) -> str:
+        """Return the place of a recorded directory, with a slash; most files have the same few."""
+        where = self._at.get(recorded)
+        if where is None:
+            directory = self._guard.directory(recorded)
+            self._guard.check_real_dir(directory)
+            where = self._at[recorded] = os.path.join(directory, "")
+        return where

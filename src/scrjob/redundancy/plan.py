@@ -17,7 +17,7 @@ from scrjob.errors import FormatError, UnrecoverableError
 from scrjob.formats import redset_header
 from scrjob.formats.redset_header import Descriptor, Member, RedsetName
 from scrjob.redundancy.logical import Part
-from scrjob.redundancy.redset_file import RedsetReader
+from scrjob.redundancy.redset_file import Head, ReadHead, read_head
 from scrjob.redundancy.schemes import Scheme, scheme_for
 from scrjob.redundancy.shape import Shape
 
@@ -39,6 +39,7 @@ class GroupPlan(NamedTuple):
         members: all members by group rank.
         parts: their files, by group rank, where they are or will be.
         lost: group rank -> why it counts as lost.
+        heads: group rank -> what is in the redundancy files that can be read.
     """
 
     directory: str
@@ -48,6 +49,7 @@ class GroupPlan(NamedTuple):
     members: Sequence[Member]
     parts: Sequence[Sequence[Part]]
     lost: dict[int, str]
+    heads: dict[int, Head]
 
     def redset_path(self, i: int) -> str:
         """Return the path of a member's redundancy file."""
@@ -55,15 +57,13 @@ class GroupPlan(NamedTuple):
         return os.path.join(self.directory, name)
 
 
-class _Seen(NamedTuple):
-    """One redundancy file that could be read: its header, the size of its payload."""
-
-    header: redset_header.Header
-    payload_bytes: int
-
-
 def plan_group(
-    directory: str, names: Sequence[str], locate: Locate, *, distrusted: Collection[str] = ()
+    directory: str,
+    names: Sequence[str],
+    locate: Locate,
+    *,
+    distrusted: Collection[str] = (),
+    read: ReadHead = read_head,
 ) -> GroupPlan:
     """Return what there is of one group.
 
@@ -72,6 +72,7 @@ def plan_group(
         names: the names of those of this group that exist; at least one.
         locate: where the files of a member belong; a FormatError of it ends the planning.
         distrusted: paths of files, redundancy files too, that count as lost whatever their size.
+        read: gives what is in a redundancy file.
 
     Raises:
         UnrecoverableError: more is lost than the scheme tolerates.
@@ -83,12 +84,12 @@ def plan_group(
     where = f"group {first.group + 1} of {first.groups} ({first.set_name}) in {directory}"
     n = first.members
     lost: dict[int, str] = {}
-    seen: dict[int, _Seen] = {}
+    seen: dict[int, Head] = {}
     for i in range(n):
         if i not in parsed:
             lost[i] = "no redundancy file"
         else:
-            found = _read(os.path.join(directory, str(parsed[i])), parsed[i], distrusted)
+            found = _read(os.path.join(directory, str(parsed[i])), parsed[i], distrusted, read)
             if isinstance(found, str):
                 lost[i] = found
             else:
@@ -112,7 +113,7 @@ def plan_group(
             lost.setdefault(i, why)
     if not scheme.tolerates(n, lost.keys(), descriptor):
         raise UnrecoverableError(f"cannot rebuild {where}: lost {describe(lost)}")
-    return GroupPlan(directory, first.set_name, scheme, shape, members, parts, lost)
+    return GroupPlan(directory, first.set_name, scheme, shape, members, parts, lost, seen)
 
 
 def describe(lost: dict[int, str]) -> str:
@@ -140,25 +141,24 @@ def _parse_names(directory: str, names: Sequence[str]) -> tuple[RedsetName, dict
     return first, parsed
 
 
-def _read(path: str, name: RedsetName, distrusted: Collection[str] = ()) -> _Seen | str:
+def _read(path: str, name: RedsetName, distrusted: Collection[str], read: ReadHead) -> Head | str:
     """Return what is in a redundancy file, or why it counts as lost."""
     if path in distrusted:
         return f"damaged: {path}"
     try:
-        reader = RedsetReader(path)
+        head = read(path)
     except FileNotFoundError:
         return "no redundancy file"
     except (FormatError, OSError) as error:
         return f"its redundancy file cannot be used: {error}"
-    reader.close()
     # The recorded RANK of a header can be wrong after a rebuild in place; the file's name is right.
-    mine = reader.header.members.get(name.member)
+    mine = head.header.members.get(name.member)
     if mine is None or mine.descriptor.file_name(name.set_name) != str(name):
         return f"its redundancy file is not that of this member: {path}"
-    return _Seen(reader.header, reader.payload_bytes)
+    return head
 
 
-def _members(seen: dict[int, _Seen], n: int, where: str) -> list[Member]:
+def _members(seen: dict[int, Head], n: int, where: str) -> list[Member]:
     """Collect the descriptions of all members; a member's own word comes first."""
     known: dict[int, Member] = {}
     for found in seen.values():
@@ -185,7 +185,7 @@ def _common(place: Descriptor) -> Descriptor:
     return place._replace(rank=0, world_rank=0)
 
 
-def _chunk(scheme: Scheme, seen: dict[int, _Seen], members: list[Member], where: str) -> int:
+def _chunk(scheme: Scheme, seen: dict[int, Head], members: list[Member], where: str) -> int:
     chunks = {found.header.chunk_bytes or 0 for found in seen.values()}
     least = scheme.chunk_bytes([member.size_bytes for member in members], members[0].descriptor)
     if len(chunks) != 1 or min(chunks) < least:

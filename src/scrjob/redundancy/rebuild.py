@@ -27,13 +27,14 @@ from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part
 from scrjob.redundancy.openfiles import OpenFiles
 from scrjob.redundancy.paths import make_dirs
 from scrjob.redundancy.plan import plan_group
-from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter
+from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter, read_head
 from scrjob.redundancy.shape import Outputs, Share
 
 if TYPE_CHECKING:
     from scrjob.formats.redset_header import FileStat
     from scrjob.redundancy.paths import PrefixGuard
     from scrjob.redundancy.plan import GroupPlan
+    from scrjob.redundancy.redset_file import ReadHead
 
 DIR_MODE = 0o777  # of directories that are made for files, before the umask; as SCR's tools do
 TEMPORARY = ".scrjob-rebuild."
@@ -58,6 +59,7 @@ def rebuild_files(
     *,
     distrusted: Collection[str] = (),
     renewed: Optional[set[str]] = None,
+    read: ReadHead = read_head,
     workers: Optional[int] = None,
 ) -> dict[str, int]:
     """Make one group of a dataset in the prefix whole and return path -> CRC32 of what was written.
@@ -70,6 +72,7 @@ def rebuild_files(
         distrusted: paths of files, redundancy files and filemaps too, that count as lost whatever their
             size.
         renewed: gets the paths of the redundancy files that were written.
+        read: gives what is in a redundancy file.
         workers: threads that work at the same time; by default one for each processor.
 
     Raises:
@@ -79,7 +82,7 @@ def rebuild_files(
         OSError: reading or writing failed.
     """
     locate = locator(directory, names, guard)
-    plan = plan_group(directory, names, locate, distrusted=distrusted)
+    plan = plan_group(directory, names, locate, distrusted=distrusted, read=read)
     written = rebuild_group(plan, crcs=locate.crcs, workers=workers)
     if renewed is not None:
         renewed.update(map(plan.redset_path, plan.lost))
@@ -141,7 +144,7 @@ def open_shares(plan: GroupPlan, files: OpenFiles, stack: contextlib.ExitStack) 
     shares = {}
     for i in range(plan.shape.n):
         if i not in plan.lost:
-            payload = RedsetReader(plan.redset_path(i))
+            payload = RedsetReader(plan.redset_path(i), plan.heads[i])
             stack.callback(payload.close)
             shares[i] = Share(LogicalReader(plan.parts[i], files), payload)
     return shares

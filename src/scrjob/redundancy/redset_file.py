@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Callable, Dict, NamedTuple, Optional
 
-from scrjob.formats import kvtree, redset_header
+from scrjob.formats import header_image, kvtree, redset_header
 from scrjob.redundancy.logical import (
     WRITEBACK_BYTES,
     create_new,
@@ -18,28 +19,79 @@ from scrjob.redundancy.logical import (
     write_exactly,
 )
 
+HELD_FILES = 200_000
+"""Files in headers that are kept in memory, about 500 bytes each."""
+
+
+class Head(NamedTuple):
+    """What is in a redundancy file: its header, where the payload begins, and bytes of that."""
+
+    header: redset_header.Header
+    start: int
+    payload_bytes: int
+
+
+ReadHead = Callable[[str], Head]
+"""Gives what is in a redundancy file; raises as ``RedsetReader`` does."""
+
+
+def read_head(path: str) -> Head:
+    """Return what is in a redundancy file; raises as ``RedsetReader`` does."""
+    with contextlib.closing(RedsetReader(path)) as reader:
+        return reader.head
+
+
+class Heads:
+    """``read_head`` that remembers, up to a limit: a header may name very many files.
+
+    For files that nobody changes meanwhile.
+    """
+
+    def __init__(self, limit: int = HELD_FILES) -> None:
+        self._room = limit
+        self._known: Dict[str, Head] = {}
+
+    def __call__(self, path: str) -> Head:
+        """Return what is in a redundancy file."""
+        known = self._known.get(path)
+        if known is None:
+            known = read_head(path)
+            weight = sum(1 + len(member.files) for member in known.header.members.values())
+            if weight <= self._room:
+                self._room -= weight
+                self._known[path] = known
+        return known
+
 
 class RedsetReader:
     """A redundancy file, open for reading.
 
-    Attributes: ``path``; ``header``; ``payload_bytes``, how many there are behind the header.
+    Attributes: ``path``; ``head``, with ``header`` and ``payload_bytes`` also by themselves.
+
+    Args:
+        path: where it is.
+        head: what is in it, if that is known.
 
     Raises:
         FormatError and children: the header is damaged, or it is no regular file.
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, head: Optional[Head] = None) -> None:
         self.path = path
         self._fd = open_regular(path)
         try:
-            with open(self._fd, "rb", closefd=False) as file:
-                tree, self._start = kvtree.read_image(file, path)
-            self.header = redset_header.decode(tree, path)
-            self.payload_bytes = os.fstat(self._fd).st_size - self._start
+            self.head = self._read() if head is None else head
         except BaseException:
             self.close()
             raise
+        self.header, self._start, self.payload_bytes = self.head
+
+    def _read(self) -> Head:
+        with open(self._fd, "rb", closefd=False) as file:
+            image = kvtree.read_image_bytes(file, self.path)
+        header = header_image.decode(image, self.path)
+        return Head(header, len(image), os.fstat(self._fd).st_size - len(image))
 
     def readinto(self, offset: int, view: memoryview) -> None:
         """Fill ``view`` from ``offset`` in the payload; in any thread.
@@ -66,7 +118,7 @@ class RedsetWriter:
     """
 
     def __init__(self, path: str, header: redset_header.Header, temporary: str) -> None:
-        image = kvtree.encode(redset_header.encode(header))
+        image = header_image.encode(header)
         self._path = path
         self._temporary = temporary
         self._start = len(image)

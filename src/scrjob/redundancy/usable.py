@@ -9,29 +9,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Dict, Optional
 
 from scrjob.errors import FormatError
-from scrjob.redundancy.redset_file import RedsetReader
+from scrjob.redundancy.redset_file import read_head
 
 if TYPE_CHECKING:
     from scrjob.formats.redset_header import Descriptor, Header, RedsetName
+    from scrjob.redundancy.redset_file import ReadHead
 
 
-def usable_header(path: str, name: RedsetName) -> Optional[Header]:
+def usable_header(path: str, name: RedsetName, read: ReadHead = read_head) -> Optional[Header]:
     """Return the header of a redundancy file; None if it cannot be read, or is not what its name says.
 
     Args:
         path: where it is.
         name: its name.
+        read: gives what is in it.
     """
     try:
-        reader = RedsetReader(path)
+        header, _, payload_bytes = read(path)
     except (FormatError, OSError):
         return None
-    reader.close()
-    header = reader.header
     mine = header.members.get(name.member)
     if mine is None or mine.descriptor.file_name(name.set_name) != str(name):
         return None
-    return header if reader.payload_bytes == _payload_bytes(header, mine.descriptor) else None
+    return header if payload_bytes == _payload_bytes(header, mine.descriptor) else None
 
 
 def _payload_bytes(header: Header, place: Descriptor) -> int:
