@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Callable, Dict, List, NamedTuple, Sequence
 
 from scrjob.formats import filemap, flush, kvtree
 from scrjob.formats.filemap import FileMeta
@@ -54,15 +54,18 @@ def make_dataset(
     kind: str = "xor",
     copies: int = 0,
     seed: int = 0,
+    name: str = "it",
+    cache: str = "/cache",
+    folder: Callable[[int, int], str] = lambda _rank, _number: "out",
 ) -> Made:
     """Write files of these sizes for each rank, filemaps and redundancy, as after a perfect copy.
 
-    ``copies``: parity blocks of rs (2 by default), replicas of partner (1 by default).
+    ``copies``: parity blocks of rs (2 by default), replicas of partner (1 by default). ``cache``: where
+    the files were before that. ``folder``: where in the prefix a file of a rank is, by its number.
     """
     rng = random.Random(seed)
     hidden = prefix / ".scr" / f"scr.dataset.{dataset_id}"
     hidden.mkdir(parents=True)
-    (prefix / "out").mkdir()
     parts: Dict[int, List[Path]] = {}
     data: Dict[int, List[ProtectedFile]] = {}
     places: Dict[str, str] = {}
@@ -70,18 +73,20 @@ def make_dataset(
         metas: Dict[str, FileMeta] = {}
         parts[rank], data[rank] = [], []
         for number, length in enumerate(lengths):
-            name = f"r{rank}.{number} ü\n"
-            path = prefix / "out" / name
+            base = f"r{rank}.{number} ü\n"
+            home = prefix / folder(rank, number)
+            home.mkdir(parents=True, exist_ok=True)
+            path = home / base
             path.write_bytes(rng.randbytes(length))
             path.chmod(0o640 if number % 2 else 0o600)
             stat = FileStat.from_os(path.stat())
-            cached = f"/cache/{name}"
+            cached = f"{cache}/{base}"
             metas[cached] = FileMeta(
                 complete=True,
                 ranks=len(sizes),
-                orig=name,
-                directory=str(prefix / "out"),
-                name=name,
+                orig=base,
+                directory=str(home),
+                name=base,
                 stat=stat,
             )
             data[rank].append(ProtectedFile(cached, stat))
@@ -108,9 +113,9 @@ def make_dataset(
                 protected = data[rank]
                 if set_name == MAP_SET:
                     path = hidden / f"filemap_{rank}"
-                    places[f"/cache/.scr/{path.name}"] = str(path)
-                    stat = FileStat.from_os(path.stat())
-                    protected = [ProtectedFile(f"/cache/.scr/{path.name}", stat)]
+                    cached = f"{cache}/.scr/{path.name}"
+                    places[cached] = str(path)
+                    protected = [ProtectedFile(cached, FileStat.from_os(path.stat()))]
                 members.append(Member(place, tuple(protected)))
             made = encode_group(
                 members, set_name, locate=places.__getitem__, directory=lambda _i: str(hidden)
@@ -125,7 +130,7 @@ def make_dataset(
         kvtree.KVTree.of(
             {
                 "ID": dataset_id,
-                "NAME": "it",
+                "NAME": name,
                 "FLAG_CKPT": 1,
                 "CKPT": dataset_id,
                 "FILES": len(everything),

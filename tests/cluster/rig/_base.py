@@ -63,6 +63,7 @@ class BaseRig:
         cpus: int = 4,
         storage_mb: int = 64,
         shared: Sequence[StrPath] = (),
+        disks: Optional[Mapping[StrPath, int]] = None,
         options: Optional[Mapping[str, str]] = None,
     ) -> None:
         self.directory = os.path.realpath(directory)
@@ -73,6 +74,7 @@ class BaseRig:
             cpus=cpus,
             storage_mb=storage_mb,
             shared=sorted({os.path.realpath(path) for path in everywhere}),
+            disks={os.path.realpath(path): size for path, size in (disks or {}).items()},
             options=dict(options or {}),
         )
         self.touched = False
@@ -184,6 +186,10 @@ class BaseRig:
             raise RigError(f"the rig in {rig.directory} has ended; what it left is removed")
         rig.outer = outer
         return rig
+
+    def outside(self, path: StrPath) -> str:
+        """Return where the outside finds what is on one of the disks."""
+        return f"/proc/{self.outer}/root{os.path.realpath(path)}"
 
     def init_of(self, host: str) -> int:
         """Return the process id, outside, of a host's init.

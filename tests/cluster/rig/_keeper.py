@@ -88,6 +88,8 @@ def _arrange(plan: Plan) -> None:
     shared = [plan.directory, *plan.shared]
     for path in shared:
         kernel.bind(path, path)
+    for path, size_mb in plan.disks.items():
+        kernel.tmpfs(path, size_mb << 20)
     for name, target in OVERLAID.items():
         kernel.bind(plan.file(name), target)
     kernel.cover(HOME, lambda: kernel.bind(plan.file("home"), HOME), shared)

@@ -28,6 +28,7 @@ class Plan:
         cpus: that each is said to have.
         storage_mb: size of each of /dev/shm and /tmp on a host.
         shared: more paths that look the same everywhere: checkout, Python.
+        disks: file systems that all hosts see, by where they are mounted: their sizes in megabytes.
         options: lines of slurm.conf to add or to replace.
         cgroups: by controller, the directory for this rig, where there is one.
     """
@@ -37,6 +38,7 @@ class Plan:
     cpus: int = 4
     storage_mb: int = 64
     shared: Sequence[str] = ()
+    disks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cgroups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

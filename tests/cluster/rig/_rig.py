@@ -26,6 +26,8 @@ class Rig(Commands):
         cpus: of each, as Slurm is told.
         storage_mb: size of each of /dev/shm and /tmp on a host, megabytes.
         shared: more paths that are the same on all hosts; the checkout and Python are anyway.
+        disks: small file systems that all hosts see, by their directories below a shared one: megabytes.
+            The outside sees them at ``outside(path)``.
         options: lines of slurm.conf to add or to replace.
 
     Attributes:
