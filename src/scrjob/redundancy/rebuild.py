@@ -17,13 +17,13 @@ import os
 from typing import TYPE_CHECKING, Collection, Mapping, NamedTuple, Optional, Sequence, Union
 
 from scrjob._fsio import fsync_dir, sync_filesystem, syncs_all_and_tells
-from scrjob.errors import UnrecoverableError
+from scrjob.errors import FormatError, UnrecoverableError
 from scrjob.formats import redset_header
 from scrjob.redundancy import combine
 from scrjob.redundancy.attributes import apply_attributes
 from scrjob.redundancy.encode import header_of
 from scrjob.redundancy.locate import DataLocator, FilemapLocator
-from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part
+from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part, open_regular
 from scrjob.redundancy.openfiles import OpenFiles
 from scrjob.redundancy.paths import make_dirs
 from scrjob.redundancy.plan import plan_group
@@ -136,6 +136,7 @@ def rebuild_group(
                     )
         for i, out in outputs.items():
             _commit(plan, i, out, storage)
+    _settle_others(plan)
     return written
 
 
@@ -218,6 +219,23 @@ def _settle(paths: Sequence[str], stats: Sequence[FileStat], *, sync: bool) -> N
                 os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _settle_others(plan: GroupPlan) -> None:
+    """Give the files of the members that were there their recorded attributes, too, as SCR's tools do.
+
+    Reading them has changed the time of the last access.
+    """
+    for i, member in enumerate(plan.members):
+        if i in plan.lost:
+            continue
+        for part, file in zip(plan.parts[i], member.files):
+            with contextlib.suppress(FormatError, OSError):
+                fd = open_regular(part.path)
+                try:
+                    apply_attributes(fd, file.stat)
+                finally:
+                    os.close(fd)
 
 
 class _Storage:

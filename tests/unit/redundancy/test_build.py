@@ -88,6 +88,23 @@ def test_an_empty_file_is_no_filemap_of_a_rank_without_files(made):
     assert not build(made)[0]
 
 
+def test_members_that_were_there_get_their_recorded_attributes_as_well(made):
+    """As by SCR's own tools; reading them for the rebuild has changed the time of the last access."""
+    path = made.parts[2][0]
+    listed = filemap.parse(kvtree.read(str(made.hidden / "filemap_2")))
+    (recorded,) = (meta.stat for meta in listed.values() if meta.name == path.name)
+    path.chmod(0o666)
+    os.utime(path, ns=(7, 8))
+    made.lose(0)
+    assert build(made)[0]
+    after = path.stat()
+    assert (after.st_mode, after.st_atime_ns, after.st_mtime_ns) == (
+        recorded.mode,
+        recorded.atime_ns,
+        recorded.mtime_ns,
+    )
+
+
 def test_existing_summary_suppresses_the_scan_unless_forced(made):
     assert build(made)[0]
     made.lose(2)
