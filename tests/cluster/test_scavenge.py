@@ -27,7 +27,7 @@ ORPHAN_S = 20  # takes the large file then
 def test_a_second_one_takes_over_from_a_killed_supervisor(
     rig: Rig, tmp_path: Path, way: str, command: tuple[str, ...]
 ) -> None:
-    """Its copies go on as orphans until they are ended; what they have noted is not copied again."""
+    """Lesson B5: its copies go on as orphans until they are ended; what they noted is not copied again."""
     job = CachedJob(rig, tmp_path, tmp_path / "prefix", SCR_REMOTE_EXEC=way)
     made, truth = job.put(SIZES)
     first = job.start(*command, **SLOW)

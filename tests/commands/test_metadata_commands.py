@@ -13,6 +13,7 @@ import pytest
 
 from recordedcalls import Answer, as_recorded, run
 from scrjob.formats import kvtree
+from scrjob.formats.index import Index
 from scrjob.formats.kvtree import KVTree
 from scrjob.testing.contracts.metadata import (
     DAMAGED,
@@ -345,6 +346,16 @@ def test_index_json(prefix: str) -> None:
     ]
     assert found["datasets"][0]["failed"] == "2026-01-02T03:04:05"
     assert found["datasets"][0]["created"] == 1e-06
+
+
+def test_lesson_b15_a_program_gets_the_names_of_valid_datasets(prefix: str) -> None:
+    """Those that failed, or lack files, are not among them; checkpoints can be told from output."""
+    path = put(prefix, "index.scr", index_content())
+    found = json.loads(call("scr_index", "-p", prefix, "--json").stdout)["datasets"]
+    assert [d["name"] for d in found if d["valid"]] == ["d.8", "d.7"]
+    entries = Index.read(path).entries()
+    assert [entry.descriptor.name for entry in entries if entry.is_valid] == ["d.8", "d.7"]
+    assert [entry.descriptor.name for entry in entries if entry.is_usable] == ["d.8"]
 
 
 def test_index_current(prefix: str) -> None:

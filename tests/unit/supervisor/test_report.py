@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scrjob.postrun import Saved
 from scrjob.supervisor.report import account, advice, checkpoint_seconds, report_lines
 
 
@@ -87,6 +88,30 @@ def test_the_summary_tells_each_runs_evidence_and_what_each_cause_cost() -> None
         "  node down: 2 runs, 32.0 s of work, 15.0 s until the next launch",
     ]
     assert "success" not in lines[7]
+
+
+def test_the_summary_tells_what_became_of_each_dataset() -> None:
+    """Lesson B14: what was saved from the caches, how fast, and what could not be."""
+    how = "scavenged, 4 files, 2 of them rebuilt, 400 bytes in 2.0 s, copied at 200 B/s"
+    rows = [
+        Saved(1, "out.1", "output", False, "left out: the time of the allocation is over"),
+        Saved(2, "ckpt.2", "checkpoint", True, how, 2.5, 400, 2.0),
+    ]
+    report = {
+        "time": account({"session": 1, "runs": []}, None, 10),
+        "bad_nodes": {},
+        "scavenge_seconds": 2.5,
+        "checkpoint_interval": None,
+        "datasets": [row._asdict() for row in rows],
+        "exit_code": 73,
+        "why": "output out.1 is not safe",
+    }
+    lines = report_lines(report)
+    assert lines[-4].endswith("scavenge 2.5 s")
+    assert lines[-3:-1] == [
+        "  output out.1 (dataset 1): NOT SAFE, left out: the time of the allocation is over",
+        f"  checkpoint ckpt.2 (dataset 2): safe, {how}",
+    ]
 
 
 def test_a_session_without_runs() -> None:

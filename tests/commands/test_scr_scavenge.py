@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""scr_scavenge as a command: words, output, exit codes. On real nodes: tests/local, tests/cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cachedworld import Cached, cached_job
+from scripted_cluster import Cluster
+from scrjob.commands import scr_scavenge
+from scrjob.formats.index import Index
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Job:
+    """Two nodes, of which the first has datasets in cache, and what the command makes of a JobEnv."""
+
+    def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch, *datasets: Cached) -> None:
+        self.prefix = base
+        env, self.nodes = cached_job(Cluster(base, ["n1", "n2"], []), datasets)
+        self.asked: list[Any] = []
+
+        def make(prefix: Any = None) -> Any:
+            self.asked.append(prefix)
+            return env
+
+        monkeypatch.setattr("scrjob.jobenv.JobEnv", make)
+
+    def is_listed(self, dataset_id: int) -> bool:
+        path = self.prefix / ".scr" / "index.scr"
+        entry = Index.read(str(path)).entry(dataset_id) if path.exists() else None
+        return entry is not None and entry.is_valid
+
+
+def test_lesson_a20_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The established command crashes on every call."""
+    job = Job(tmp_path, monkeypatch, Cached(1, size=30), Cached(2))
+    assert scr_scavenge.main(["-i", "1"]) == 0
+    out, err = capsys.readouterr()
+    said = f"checkpoint.1: 1 files, 30 bytes in {tmp_path}"
+    assert (out, err.splitlines()[-1]) == ("", f"{said} (0 files rebuilt)")
+    assert job.is_listed(1)
+    assert not job.is_listed(2)
+    assert scr_scavenge.main(["--id=1", "--jobset=n[1-2]", "--from=/c", "-p", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == f"{said} (was complete already)\n"
+    assert (job.nodes.copies, job.asked) == ([1], [None, str(tmp_path)])
+
+
+def test_what_is_not_there_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job(tmp_path, monkeypatch, Cached(1, lost=True))
+    assert scr_scavenge.main(["-i", "1", "-v"]) == 73
+    out, err = capsys.readouterr()
+    assert "scavenge: Scavenging files for dataset checkpoint.1 to " in out
+    assert err.splitlines()[-1].startswith("scr_scavenge: dataset 1 (checkpoint.1) is not complete")
+    assert not job.is_listed(1)
