@@ -2,7 +2,8 @@
 """A dataset of very many small files, or of very many ranks, and an index of very many datasets.
 
 ``python -m benchmarks manyfiles`` measures all; ``python -m benchmarks.manyfiles --help`` parts of it.
-The copy of the files alternates with ``cp -r`` and one ``sync -f``, from tmpfs to ``--to``.
+The copy of the files, on four nodes at once, and the build take turns with one ``cp -r`` of all and one
+``sync -f``, from tmpfs to ``--to``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Sequence
 
+from benchmarks.copy import packed_programs
+
 from scrjob.formats import cindex, filemap, flush, kvtree
 from scrjob.formats.filemap import FileMeta
 from scrjob.formats.index import Index
@@ -34,6 +37,7 @@ from scrjob.formats.redset_header import (
     ProtectedFile,
 )
 from scrjob.formats.redset_header import encode as encode_header
+from scrjob.node.command import node_command
 from scrjob.redundancy.encode import encode_group
 from scrjob.redundancy.groups import form_groups
 
@@ -141,20 +145,19 @@ def fresh(cached: Cached) -> None:
     _settle(cached.prefix)
 
 
-def _wait(running: Sequence[subprocess.Popen[bytes]], what: str) -> None:
-    codes = [process.wait() for process in running]
-    if any(codes):
-        raise SystemExit(f"manyfiles: {what} failed")
-
-
-def copy(cached: Cached) -> None:
+def copy(cached: Cached, packed: Path) -> None:
     """Copy as a scavenge does: on all nodes at once."""
     running = []
     for control in cached.control:
-        argv = [sys.executable, "-m", "scrjob.node", "copy", "--cntldir", str(control)]
-        argv += ["--id", "1", "--prefix", str(cached.prefix), "--resume", "--json"]
+        argv = node_command(
+            *("copy", "--cntldir", str(control), "--id", "1", "--prefix", str(cached.prefix)),
+            *("--resume", "--json"),
+            packed=str(packed),
+        )
         running.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL))
-    _wait(running, "a copy")
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise SystemExit("manyfiles: a copy failed")
 
 
 def build(cached: Cached) -> None:
@@ -166,11 +169,7 @@ def build(cached: Cached) -> None:
 def plain(cached: Cached, target: Path) -> None:
     """Do what a user without any tool would do."""
     target.mkdir()
-    running = [
-        subprocess.Popen(["cp", "-r", str(data), str(target / data.parent.name)])
-        for data in cached.data
-    ]
-    _wait(running, "cp")
+    subprocess.run(["cp", "-r", *map(str, cached.control), str(target)], check=True)
     subprocess.run(["sync", "-f", str(target)], check=True)
 
 
@@ -188,9 +187,10 @@ def measure_files(files: int, to: Path, repeat: int) -> dict[str, float]:
     taken: dict[str, list[float]] = {}
     with _scratch(Path("/dev/shm")) as source, _scratch(to) as target:
         cached = make_cache(source, target / "prefix", files)
+        packed = packed_programs(target)
         for _ in range(repeat):
             fresh(cached)
-            copying = _timed(lambda: copy(cached))
+            copying = _timed(lambda: copy(cached, packed))
             building = _timed(lambda: build(cached))
             _settle(target)
             lose_rank(cached, 2)

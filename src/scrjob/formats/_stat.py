@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Dict, NamedTuple, Optional, Sequence
 
 from scrjob.formats import _numbers
@@ -51,10 +52,15 @@ def parse(tree: KVTree) -> FileStat:
 
 def of_values(values: Sequence[Optional[bytes]]) -> FileStat:
     """Return the fields whose values are given in the order of ``KEYS``, None for one that is absent."""
-    size, mode, uid, gid, *times = values
+    size, mode, uid, gid, atime, atime_part, ctime, ctime_part, mtime, mtime_part = values
     return FileStat(
-        *(unsigned(size), unsigned(mode), unsigned(uid), unsigned(gid)),
-        *(_time(*times[0:2]), _time(*times[2:4]), _time(*times[4:6])),
+        unsigned(size),
+        _shared(mode),
+        _shared(uid),
+        _shared(gid),
+        _time(atime, atime_part),
+        _time(ctime, ctime_part),
+        _time(mtime, mtime_part),
     )
 
 
@@ -64,9 +70,11 @@ def unsigned(value: Optional[bytes]) -> Optional[int]:
 
 
 def _time(seconds: Optional[bytes], nanoseconds: Optional[bytes]) -> Optional[int]:
-    if seconds is None:
-        return None
-    return _numbers.strtoul(seconds) * _SECOND_NS + (unsigned(nanoseconds) or 0)
+    whole = _shared(seconds)
+    return None if whole is None else whole * _SECOND_NS + (unsigned(nanoseconds) or 0)
+
+
+_shared = lru_cache(maxsize=64)(unsigned)  # for what the files of a rank mostly have in common
 
 
 def fields(stat: FileStat) -> Dict[str, int]:

@@ -11,6 +11,7 @@ Source: docs/formats/cache.md, "filemap".
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, TypeVar
 
 from scrjob.errors import FormatError, TruncatedError
@@ -104,9 +105,9 @@ def _quick(
 def _place(values: Sequence[Optional[bytes]]) -> Place:
     directory, name, ranks, size, complete, crc = values
     return Place(
-        _text(directory),
+        _shared_text(directory),
         _text(name),
-        _integer(ranks),
+        _shared_integer(ranks),
         _stat.unsigned(size),
         complete == b"1" or _integer(complete) == 1,
         _stat.unsigned(crc),
@@ -116,10 +117,10 @@ def _place(values: Sequence[Optional[bytes]]) -> Place:
 def _meta(values: Sequence[Optional[bytes]]) -> FileMeta:
     directory, name, ranks, complete, crc, orig, *stat = values
     return FileMeta(
-        complete if complete is None else complete == b"1" or _integer(complete) == 1,
-        _integer(ranks),
+        None if complete is None else complete == b"1" or _integer(complete) == 1,
+        _shared_integer(ranks),
         _text(orig),
-        _text(directory),
+        _shared_text(directory),
         _text(name),
         _stat.of_values(stat),
         _stat.unsigned(crc),
@@ -132,6 +133,11 @@ def _text(value: Optional[bytes]) -> Optional[str]:
 
 def _integer(value: Optional[bytes]) -> Optional[int]:
     return None if value is None else _numbers.atoi(value)
+
+
+# Values that the files of a rank mostly have in common.
+_shared_text = lru_cache(maxsize=64)(_text)
+_shared_integer = lru_cache(maxsize=64)(_integer)
 
 
 def _refuse_nothing(data: bytes, path: str) -> None:

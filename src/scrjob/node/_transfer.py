@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from scrjob._crc import combine, crc32
 from scrjob.errors import FormatError, ScrError
-from scrjob.redundancy.attributes import apply_attributes
-from scrjob.redundancy.logical import create_new, open_regular
+from scrjob.redundancy.attributes import set_attributes
+from scrjob.redundancy.logical import create_new, open_and_look
 
 if TYPE_CHECKING:
     from scrjob.formats.filemap import FileStat
 
 PRIVATE = 0o600  # of a file that will belong to somebody else, until it does
 PUBLIC = 0o666  # of files without a recorded mode, before the umask
+TINY_BYTES = 64 << 10  # up to here a file is read at once; it stays in the processor's cache
 PART_BYTES = 16 << 20  # what one thread copies of a file before it takes another part
 SYNC_BYTES = 32 * PART_BYTES  # so much may wait for the disk: the last sync is no long silence
 
@@ -49,8 +50,7 @@ class Source(NamedTuple):
             FormatError: no regular file.
             OSError: it cannot be opened; ELOOP for a link.
         """
-        fd = open_regular(path)
-        return cls(path, fd, os.fstat(fd))
+        return cls(path, *open_and_look(path))
 
     def close(self) -> None:
         """Close it."""
@@ -64,15 +64,17 @@ class Place:
         path: absolute, for messages.
         fd: descriptor; opened before anything is written, so that syncfs tells of all errors since.
         device: which file system.
+        owner: to whom a file belongs that is created there: user and group.
     """
 
-    __slots__ = ("_relative", "device", "fd", "path")
+    __slots__ = ("_relative", "device", "fd", "owner", "path")
 
     def __init__(self, path: str, relative: str) -> None:
         self.path = path
         self._relative = "" if relative == "." else relative + "/"
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self.fd).st_dev
+        self.owner = os.geteuid(), os.getegid()
 
     def relative(self, name: str) -> str:
         """Return the path of a file in it as rank2file has it: relative to the prefix."""
@@ -102,11 +104,13 @@ class Transfer:
         complaints: the attributes that could not be set, one line for each.
         durable: the bytes are.
         left: parts that are not done, for ``_crew``.
+        size: bytes that the source had when it was opened.
     """
 
     __slots__ = (
         *("attributes", "checksum", "complaints", "crc", "durable", "error", "found", "left"),
-        *("mtime_ns", "name", "place", "source", "temporary", "_crcs", "_is_open", "_target"),
+        *("mtime_ns", "name", "place", "size", "source", "temporary"),
+        *("_crcs", "_is_open", "_target"),
     )
 
     def __init__(
@@ -121,6 +125,7 @@ class Transfer:
         checksum: bool,
     ) -> None:
         self.source = source
+        self.size = source.status.st_size
         self.place = place
         self.name = name
         self.temporary = temporary
@@ -142,18 +147,13 @@ class Transfer:
         """Return the path of the destination, for messages."""
         return os.path.join(self.place.path, self.name)
 
-    @property
-    def size(self) -> int:
-        """Return the bytes that the source had when it was opened."""
-        return self.source.status.st_size
-
     def create(self) -> None:
         """Create the temporary file."""
         wanted = self.attributes
         mode = PRIVATE
         if wanted.mode is None:
             mode = PUBLIC
-        elif (wanted.uid, wanted.gid) in ((None, None), (os.geteuid(), os.getegid())):
+        elif (wanted.uid, wanted.gid) in (self.place.owner, (None, None)):
             mode |= wanted.mode & 0o777  # most often spares a chmod
         self._target = create_new(self.temporary, mode, dir_fd=self.place.fd)
 
@@ -175,6 +175,10 @@ class Transfer:
         position = start
         if not self.checksum:
             position = self._kernel_move(start, end, len(buffer), account)
+        elif end - start <= min(TINY_BYTES, len(buffer)):
+            account(end - start)
+            if self._move_at_once(start, end):
+                return
         crc = 0
         while position < end:
             want = min(len(buffer), end - position)
@@ -191,6 +195,12 @@ class Transfer:
                 piece = piece[done:]
                 position += done
         self._crcs[start] = crc, end - start
+
+    def _move_at_once(self, start: int, end: int) -> bool:
+        """Copy few bytes, as of a small file; False if they did not come, or did not go, at once."""
+        data = os.pread(self.source.fd, end - start, start)
+        self._crcs[start] = crc32(data), len(data)
+        return len(data) == end - start == os.pwrite(self._target, data, start)
 
     def _kernel_move(self, start: int, end: int, piece: int, account: Callable[[int], None]) -> int:
         """Copy inside the kernel; returns where it ended: at the start if it does not take part."""
@@ -229,17 +239,18 @@ class Transfer:
         _check(source.path, "bytes", self.attributes.size_bytes, self.size)
         if self.checksum:
             self.found = self._crcs.pop(0, (0, 0))[0]
-            for start in sorted(self._crcs):
-                self.found = combine(self.found, *self._crcs[start])
+            if self._crcs:
+                for start in sorted(self._crcs):
+                    self.found = combine(self.found, *self._crcs[start])
         self._check_unchanged()
-        if self.crc not in (None, self.found):
+        if self.crc is not None and self.crc != self.found:
             raise CrcMismatchError(
                 f"CRC32: expected {self.crc}, got {self.found}", path=source.path
             )
-        self.complaints = apply_attributes(self._target, self.attributes)
+        self.complaints, status = set_attributes(self._target, self.attributes)
         if durable:
             os.fsync(self._target)
-        status = os.fstat(self._target)
+            status = os.fstat(self._target)
         _check(source.path, "bytes", self.size, status.st_size)
         self.mtime_ns = status.st_mtime_ns
         self.durable = durable
@@ -247,7 +258,8 @@ class Transfer:
 
     def _check_unchanged(self) -> None:
         source = self.source
-        if _version(os.fstat(source.fd)) != _version(source.status):
+        now, then = os.fstat(source.fd), source.status
+        if now.st_size != then.st_size or now.st_mtime_ns != then.st_mtime_ns:
             raise FormatError("was changed while it was copied", path=source.path)
 
     def make_durable(self) -> None:
@@ -284,10 +296,6 @@ class Transfer:
         finally:
             if target >= 0:
                 os.close(target)
-
-
-def _version(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
 
 
 def _check(path: str, what: str, wanted: Optional[int], got: int) -> None:

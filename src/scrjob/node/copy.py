@@ -153,7 +153,7 @@ class _Copier:
         self.number = 0
         self.target = paths.dataset_dir(guard.prefix, dataset_id)
         self.journal = Journal(self.target, host) if options.resume else None
-        self.directories: dict[str, str] = {}
+        self.directories: dict[str, tuple[str, str]] = {}
         self.reader = Reader()
         self.files = self.bytes = self.skipped = 0
         self.errors: list[str] = []
@@ -317,10 +317,10 @@ class _Copier:
             if meta.directory is None:
                 self._error(f"Failed to read directory from meta data for file: {recorded}")
                 return False
-            name = os.path.basename(recorded)
+            name = recorded.rpartition("/")[2]
             check_name(name)
-            directory = self._directory(meta.directory)
-            target = os.path.join(directory, name)
+            directory, start = self._directory(meta.directory)
+            target = start + name
             if path == target:  # bypass: the application wrote it there
                 self._count(meta)
                 return True
@@ -338,11 +338,12 @@ class _Copier:
             self._error(f"{what}: {found}")
         return True
 
-    def _directory(self, recorded: str) -> str:
-        """Return where a recorded directory is in the prefix."""
+    def _directory(self, recorded: str) -> tuple[str, str]:
+        """Return where a recorded directory is in the prefix, and how paths in it begin."""
         found = self.directories.get(recorded)
         if found is None:
-            found = self.directories[recorded] = self.guard.directory(recorded)
+            directory = self.guard.directory(recorded)
+            found = self.directories[recorded] = directory, os.path.join(directory, "")
         return found
 
     def _place(self, directory: str, mode: int) -> Place:
@@ -363,7 +364,7 @@ class _Copier:
         """Have a file copied, if it is not there already; ``what`` begins the message when that fails."""
         self.number += 1
         if self.journal is not None:
-            known = self.journal.find(place.relative(name), place.fd, name, source.status)
+            known = self.journal.find(place, name, source.status)
             if known is not None and self._is_proof(known.crc, meta.crc):
                 source.close()
                 self.skipped += 1
@@ -408,13 +409,21 @@ class _Copier:
         """Say what became of all that was done so far."""
         pending, self.pending = self.pending, []
         for item in pending:
-            for line, error in self._lines_of(item) if isinstance(item, _File) else [item]:
+            lines: Iterable[_Line]
+            if isinstance(item, _Line):
+                lines = (item,)
+            elif item.transfer.error is None and not item.transfer.complaints:
+                self._done(item)
+                continue
+            else:
+                lines = self._lines_of(item)
+            for line, error in lines:
                 self.emit(line)
                 if error:
                     self.errors.append(error)
 
     def _lines_of(self, file: _File) -> Iterator[_Line]:
-        """Take account of a file that is done with; yields what is to be said of it."""
+        """Yield what is to be said of a file that is done with, not all being well."""
         transfer = file.transfer
         for complaint in transfer.complaints:
             yield self._error_line(f"Failed to set attributes of {transfer.target}: {complaint}")
@@ -426,10 +435,15 @@ class _Copier:
         elif transfer.error is not None:
             yield self._error_line(f"{file.what}: {transfer.error}")
         else:
-            if file.counted is not None:
-                self._count(file.counted)
-            if transfer.found is not None and not (self.journal and self.journal.is_whole):
-                self.crcs[transfer.place.relative(transfer.name)] = transfer.found
+            self._done(file)
+
+    def _done(self, file: _File) -> None:
+        """Take account of a file that is there for good."""
+        transfer = file.transfer
+        if file.counted is not None:
+            self._count(file.counted)
+        if transfer.found is not None and not (self.journal and self.journal.is_whole):
+            self.crcs[transfer.place.relative(transfer.name)] = transfer.found
 
 
 def _mark(directory: str) -> int:

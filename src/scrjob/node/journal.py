@@ -14,10 +14,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Optional, Sequence, Tuple
+
+if TYPE_CHECKING:
+    from scrjob.node._transfer import Place
 
 _PREFIX = "scrjob.copy."
 _SUFFIX = ".jsonl"
+_quoted = json.JSONEncoder().encode
 _FIELDS = ("size", "mtime_ns", "source_mtime_ns")
 
 _Known = Tuple[
@@ -48,19 +52,19 @@ class Journal:
         self._fd = -1
         self.is_whole = True
 
-    def find(
-        self, relative: str, place: int, name: str, source: os.stat_result
-    ) -> Optional[Record]:
+    def find(self, place: Place, name: str, source: os.stat_result) -> Optional[Record]:
         """Return what is noted of an earlier copy; None if it does not stand, or the source is another.
 
         Args:
-            relative: its path relative to the prefix.
-            place: descriptor of its directory.
+            place: its directory.
             name: its name there.
             source: what is to be copied.
         """
         if self._known is None:
             self._known = dict(_read(self._path))
+        if not self._known:
+            return None
+        relative = place.relative(name)
         known = self._known.get(relative)
         if known is None:
             return None
@@ -68,7 +72,7 @@ class Journal:
         if (record.size, record.source_mtime_ns) != (source.st_size, source.st_mtime_ns):
             return None
         try:
-            status = os.stat(name, dir_fd=place, follow_symlinks=False)
+            status = os.stat(name, dir_fd=place.fd, follow_symlinks=False)
         except OSError:
             return None
         stands = (status.st_size, status.st_mtime_ns) == (record.size, record.mtime_ns)
@@ -119,7 +123,7 @@ def _line(record: Record) -> str:
     # By hand: it is a fifth of what copying a small file costs.
     crc = "null" if record.crc is None else record.crc
     return (
-        f'{{"path": {json.dumps(record.path)}, "size": {record.size}, "mtime_ns": {record.mtime_ns}, '
+        f'{{"path": {_quoted(record.path)}, "size": {record.size}, "mtime_ns": {record.mtime_ns}, '
         f'"source_mtime_ns": {record.source_mtime_ns}, "crc": {crc}}}\n'
     )
 

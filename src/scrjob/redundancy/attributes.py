@@ -20,7 +20,22 @@ def apply_attributes(fd: int, recorded: FileStat) -> tuple[str, ...]:
     Fields that were not recorded are left alone. Call it after the last write, which would change the
     times again.
     """
+    return set_attributes(fd, recorded)[0]
+
+
+def set_attributes(fd: int, recorded: FileStat) -> tuple[tuple[str, ...], os.stat_result]:
+    """Do as ``apply_attributes``; returns also the file's size and times as they are then.
+
+    Owner and mode in it are those from before.
+    """
     complaints = []
+    refused_times = ""
+    if recorded.mtime_ns is not None:
+        atime_ns = recorded.mtime_ns if recorded.atime_ns is None else recorded.atime_ns
+        try:
+            os.utime(fd, ns=(atime_ns, recorded.mtime_ns))
+        except (OSError, OverflowError) as error:
+            refused_times = f"setting times: {error}"
     status = os.fstat(fd)
     mode = stat.S_IMODE(status.st_mode)
     uid, gid = recorded.uid, recorded.gid
@@ -35,10 +50,6 @@ def apply_attributes(fd: int, recorded: FileStat) -> tuple[str, ...]:
             os.fchmod(fd, stat.S_IMODE(recorded.mode))
         except (OSError, OverflowError) as error:
             complaints.append(f"chmod to {recorded.mode:o}: {error}")
-    if recorded.mtime_ns is not None:
-        atime_ns = recorded.mtime_ns if recorded.atime_ns is None else recorded.atime_ns
-        try:
-            os.utime(fd, ns=(atime_ns, recorded.mtime_ns))
-        except (OSError, OverflowError) as error:
-            complaints.append(f"setting times: {error}")
-    return tuple(complaints)
+    if refused_times:
+        complaints.append(refused_times)
+    return tuple(complaints), status

@@ -40,11 +40,17 @@ def open_regular(path: str) -> int:
         FormatError: it is no regular file.
         OSError: it cannot be opened; ELOOP for a symbolic link.
     """
+    return open_and_look(path)[0]
+
+
+def open_and_look(path: str) -> tuple[int, os.stat_result]:
+    """Do as ``open_regular``; returns also what it found."""
     fd = os.open(path, READ_FLAGS)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise FormatError("not a regular file", path=path)
-    return fd
+    return fd, status
 
 
 def file_crc(path: str) -> int:

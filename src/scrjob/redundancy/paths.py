@@ -36,6 +36,8 @@ def parse_relocation(text: str) -> Relocation:
 
 def relocate(path: str, moves: Iterable[Relocation]) -> str:
     """Return where a recorded path really is: the longest ``old`` that it lies below is replaced."""
+    if not moves:
+        return path
     best = max(
         (move for move in moves if is_below(path, move.old)),
         key=lambda move: len(move.old),

@@ -108,7 +108,7 @@ def test_one_call_fails(node: Node, rule: str, name: str, number: int) -> None:
 @pytest.mark.unmeasured
 def test_reading_ends_too_early(node: Node) -> None:
     require("faults")
-    ended = run_copy(node, environ=faults.environ("read:/small7$:1:SHORT"))
+    ended = run_copy(node, environ=faults.environ("read:/small7$:1+:SHORT"))
     assert len(ended.report["errors"]) == 1
     assert "bytes: expected 100, got 0" in ended.report["errors"][0]
     go_on(node)
