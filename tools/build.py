@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="scrjob-build-") as name:
         work = Path(name)
         with tarfile.open(only("scrjob-*.tar.gz")) as archive:
-            archive.extractall(work)
+            archive.extractall(work, filter="data")
         (unpacked,) = work.iterdir()
         run(
             sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(DIST), cwd=unpacked

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import stat
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -100,7 +99,7 @@ def test_reading_takes_memory_for_what_is_there(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 20
-    assert _fsio.read_bounded("/proc/self/cmdline").startswith(sys.executable[:1].encode())
+    assert b"\0" in _fsio.read_bounded("/proc/self/cmdline")  # its size is told as 0
     # Of some of them the kernel takes memory for all that is asked for.
     assert len(_fsio.read_bounded("/proc/sys/kernel/random/boot_id")) > 1
 

@@ -236,7 +236,7 @@ def test_what_another_user_may_not_do(tmp_path: Path, where: str) -> None:
     if is_root:
         for path in [tmp_path, *tmp_path.rglob("*")]:
             os.chown(path, 65534, 65534)
-        for path in tmp_path.parents[:3]:
+        for path in list(tmp_path.parents)[:3]:  # no slices of parents before 3.10
             path.chmod(0o755)
     victim = wreck.made.parts[0][0] if where == "survivor" else wreck.prefix / where
     mode = victim.stat().st_mode
