@@ -61,11 +61,21 @@ def test_a_second_one_takes_over_from_a_killed_supervisor(
 @pytest.mark.parametrize(
     ("kind", "dead", "settings", "why"),
     [
-        ("xor", ["n3"], {"SCR_REMOTE_EXEC": "srun"}, "its answer broke off: the node is lost"),
+        (
+            "xor",
+            ["n3"],
+            {"SCR_REMOTE_EXEC": "srun", **SLOW},
+            "its answer broke off: the node is lost",
+        ),
         (
             "rs",
             ["n2", "n3"],
-            {"SCR_REMOTE_EXEC": "ssh", "SCR_HEARTBEAT": "0", "SCR_SCAVENGE_STALL": "2"},
+            {
+                "SCR_REMOTE_EXEC": "ssh",
+                "SCR_HEARTBEAT": "0",
+                "SCR_SCAVENGE_STALL": "2",
+                "SCR_SCAVENGE_BW": "8MB",  # there is more to copy
+            },
             "no progress for 2 s: given up",
         ),
     ],
@@ -77,7 +87,7 @@ def test_power_cut_in_the_middle_of_a_copy(
     """The nodes are given up long before any deadline, rebuilt, and the report tells of each node."""
     job = CachedJob(rig, tmp_path, tmp_path / "prefix", **settings)
     made, truth = job.put([6 << 20, 7], kind)
-    running = job.start(*SCAVENGE, **SLOW)
+    running = job.start(*SCAVENGE)
     job.wait_copying()
     for host in dead:
         rig.kill(host)
