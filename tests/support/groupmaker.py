@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
@@ -57,11 +58,13 @@ def make_dataset(
     name: str = "it",
     cache: str = "/cache",
     folder: Callable[[int, int], str] = lambda _rank, _number: "out",
+    record_crcs: bool = False,
 ) -> Made:
     """Write files of these sizes for each rank, filemaps and redundancy, as after a perfect copy.
 
     ``copies``: parity blocks of rs (2 by default), replicas of partner (1 by default). ``cache``: where
     the files were before that. ``folder``: where in the prefix a file of a rank is, by its number.
+    ``record_crcs``: in the filemaps, as a later SCR may do.
     """
     rng = random.Random(seed)
     hidden = prefix / ".scr" / f"scr.dataset.{dataset_id}"
@@ -88,6 +91,7 @@ def make_dataset(
                 directory=str(home),
                 name=base,
                 stat=stat,
+                crc=zlib.crc32(path.read_bytes()) if record_crcs else None,
             )
             data[rank].append(ProtectedFile(cached, stat))
             places[cached] = str(path)

@@ -229,4 +229,5 @@ class Native:
             moves=[parse_relocation(move) for move in relocations],
             force=force or verify,
             verify=check if verify else None,
+            audit={} if verify else None,
         )

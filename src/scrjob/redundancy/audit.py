@@ -90,7 +90,7 @@ def audit_files(
     found = audit_group(plan, crcs={**locate.crcs, **(crcs or {})}, workers=workers)
     if found is None and _is_left_unchecked(plan):
         on_unchecked(
-            f"{_where(plan)}: nothing is left to check it by; members were lost or rebuilt: "
+            f"{plan.where}: nothing is left to check it by; members were lost or rebuilt: "
             f"{', '.join(str(i + 1) for i in sorted(plan.lost))} of {plan.shape.n}"
         )
     return found
@@ -127,16 +127,14 @@ def audit_group(
         return None
     if damaged:
         told = ", ".join(str(i + 1) for i in damaged)
-        why = f"{_where(plan)}: damaged without a change of size: member {told} of {plan.shape.n}"
+        why = f"{plan.where}: damaged without a change of size: member {told} of {plan.shape.n}"
         # Who was rebuilt from them has to be rebuilt, too.
         again = sorted({*damaged, *plan.lost})
         return Finding(damaged, damaged, tuple(map(plan.redset_path, again)), why)
-    why = f"{_where(plan)}: data and redundancy do not fit together, and nothing tells which is damaged"
+    why = (
+        f"{plan.where}: data and redundancy do not fit together, and nothing tells which is damaged"
+    )
     return Finding((), tuple(shares), (), why)
-
-
-def _where(plan: GroupPlan) -> str:
-    return f"group {plan.shape.descriptor.group + 1} ({plan.set_name}) in {plan.directory}"
 
 
 def _is_left_unchecked(plan: GroupPlan) -> bool:

@@ -39,12 +39,14 @@ from scrjob.redundancy import inspect, rebuild
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
 from scrjob.redundancy.redset_file import Heads
 from scrjob.redundancy.scan import GroupKey, Scan, scan_again, scan_dataset
+from scrjob.redundancy.survivors import check_survivors
 from scrjob.redundancy.usable import told_by, usable_header
 
 if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
     from scrjob.formats.redset_header import RedsetName
     from scrjob.redundancy.redset_file import ReadHead
+    from scrjob.redundancy.survivors import Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class Built(NamedTuple):
         directory: where its metadata and redundancy files are.
         guard: tells where its files belong.
         renewed: paths of the redundancy files of the members that were rebuilt.
+        repaired: path -> CRC32 of those of ``rebuilt`` that were there, with wrong bytes.
+        notes: a line for each damage that was found.
     """
 
     scan: Scan
@@ -69,6 +73,8 @@ class Built(NamedTuple):
     directory: str
     guard: PrefixGuard
     renewed: Set[str]
+    repaired: Dict[str, int]
+    notes: List[str]
 
 
 _HALF_WRITTEN = re.compile(r"\.(?:rank2file(?:\.[0-9]+\.[0-9]+)?|summary\.scr)\.[a-z0-9_]{8}")
@@ -90,6 +96,7 @@ def build_dataset(
     descriptor: Optional[KVTree] = None,
     keep_current: bool = False,
     verify: Optional[Verify] = None,
+    audit: Optional[Mapping[str, int]] = None,
 ) -> bool:
     """Make a dataset whole, list it in the index, and tell whether that is done.
 
@@ -105,14 +112,16 @@ def build_dataset(
         keep_current: if the dataset is CURRENT it stays so; else, as with the C tool, CURRENT moves
             to an older one.
         verify: called before anything is written that calls the dataset complete.
+        audit: path -> CRC32 of what was copied; with it, be it empty, nothing is restored from members
+            before they were checked against each other and against all checksums that are known.
 
     Raises:
         UnsupportedVersionError: the index is of a newer version; it was not changed.
-        ScrError: from ``verify``.
+        ScrError: from ``verify``; with ``audit``, from ``survivors.check_survivors``.
         OSError: reading or writing failed.
     """
     guard = PrefixGuard(prefix, moves)
-    builder = _Builder(guard, dataset_id, host, on_message)
+    builder = _Builder(guard, dataset_id, host, on_message, audit)
     found = _read_summary(guard.prefix, dataset_id)
     if force or found is None or not found.complete or found.descriptor is None:
         built = builder.make_whole(descriptor)
@@ -148,8 +157,16 @@ def remove_leftovers(directories: Iterable[str], dataset_id: int) -> None:
 
 
 class _Builder:
-    def __init__(self, guard: PrefixGuard, dataset_id: int, host: str, say: Say) -> None:
+    def __init__(
+        self,
+        guard: PrefixGuard,
+        dataset_id: int,
+        host: str,
+        say: Say,
+        audit: Optional[Mapping[str, int]],
+    ) -> None:
         self.guard = guard
+        self.audit = audit
         self.dataset_id = dataset_id
         self.host = host
         self.say = say
@@ -157,6 +174,8 @@ class _Builder:
         self.rebuilt: Dict[str, int] = {}
         self.took_part: Set[int] = set()
         self.renewed: Set[str] = set()
+        self.repaired: Dict[str, int] = {}
+        self.notes: List[str] = []
         self.heads = Heads()
 
     def error(self, text: str) -> None:
@@ -187,7 +206,10 @@ class _Builder:
                 ", ".join(map(str, missing[:9])),
             )
             return None
-        return Built(scan, self.rebuilt, descriptor, self.directory, self.guard, self.renewed)
+        return Built(
+            *(scan, self.rebuilt, descriptor, self.directory, self.guard),
+            *(self.renewed, self.repaired, self.notes),
+        )
 
     def _descriptor(self) -> Optional[KVTree]:
         try:
@@ -282,6 +304,10 @@ class _Builder:
 
     def _pass(self, scan: Scan, damaged: List[GroupKey]) -> bool:
         good = True
+        suspects = self._check(scan, damaged)
+        if suspects is None:
+            self._failed()
+            return False
         for key in damaged:
             self._announce(scan, key)
             self.took_part.update(name.rank for name in scan.groups[key])
@@ -290,8 +316,9 @@ class _Builder:
                     self.directory,
                     _names(scan, key),
                     self.guard,
-                    distrusted=scan.unreadable,
+                    distrusted=suspects[key].distrusted if key in suspects else scan.unreadable,
                     renewed=self.renewed,
+                    crcs=self.audit or {},
                     read=self.heads,
                 )
             except (FormatError, UnrecoverableError) as error:
@@ -299,9 +326,34 @@ class _Builder:
                 good = False
             else:
                 self.rebuilt.update(written)
+                if key in suspects and suspects[key].why:
+                    self.notes.append(f"{suspects[key].why}: repaired")
+                    files = suspects[key].files
+                    self.repaired.update({p: crc for p, crc in written.items() if p in files})
         if not good:
             self._failed()
         return good
+
+    def _check(self, scan: Scan, keys: List[GroupKey]) -> Optional[Dict[GroupKey, Suspects]]:
+        """Check the survivors of all groups before anything is restored; None if one cannot be had back."""
+        found: Dict[GroupKey, Suspects] = {}
+        if self.audit is None:
+            return found
+        good = True
+        for key in keys:
+            try:
+                found[key] = check_survivors(
+                    self.directory,
+                    _names(scan, key),
+                    self.guard,
+                    crcs=self.audit,
+                    distrusted=scan.unreadable,
+                    read=self.heads,
+                )
+            except (FormatError, UnrecoverableError) as error:
+                self.error(str(error))
+                good = False
+        return found if good else None
 
     def write(self, built: Built, descriptor: KVTree) -> None:
         """Write the maps and the summary of a complete dataset."""

@@ -51,6 +51,11 @@ class GroupPlan(NamedTuple):
     lost: dict[int, str]
     heads: dict[int, Head]
 
+    @property
+    def where(self) -> str:
+        """Return what messages call it."""
+        return f"group {self.shape.descriptor.group + 1} ({self.set_name}) in {self.directory}"
+
     def redset_path(self, i: int) -> str:
         """Return the path of a member's redundancy file."""
         name = self.members[i].descriptor.file_name(self.set_name)

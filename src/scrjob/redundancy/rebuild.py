@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Collection, Mapping, NamedTuple, Optional, Sequence, Union
 
 from scrjob._fsio import fsync_dir, sync_filesystem, syncs_all_and_tells
@@ -58,6 +59,7 @@ def rebuild_files(
     guard: PrefixGuard,
     *,
     distrusted: Collection[str] = (),
+    crcs: Mapping[str, int] = MappingProxyType({}),
     renewed: Optional[set[str]] = None,
     read: ReadHead = read_head,
     workers: Optional[int] = None,
@@ -71,6 +73,7 @@ def rebuild_files(
         guard: decides where files belong.
         distrusted: paths of files, redundancy files and filemaps too, that count as lost whatever their
             size.
+        crcs: known CRC32 by path, beside those that the filemaps record: what is restored must agree.
         renewed: gets the paths of the redundancy files that were written.
         read: gives what is in a redundancy file.
         workers: threads that work at the same time; by default one for each processor.
@@ -83,7 +86,7 @@ def rebuild_files(
     """
     locate = locator(directory, names, guard)
     plan = plan_group(directory, names, locate, distrusted=distrusted, read=read)
-    written = rebuild_group(plan, crcs=locate.crcs, workers=workers)
+    written = rebuild_group(plan, crcs={**crcs, **locate.crcs}, workers=workers)
     if renewed is not None:
         renewed.update(map(plan.redset_path, plan.lost))
     return written

@@ -6,13 +6,15 @@ Source: docs/scavenge.md, "verification".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Set
 
-from scrjob.errors import FormatError, ScavengeError, UnrecoverableError
+from scrjob.errors import FormatError, ScavengeError, ScrError, UnrecoverableError
 from scrjob.formats import dataset, redset_header
 from scrjob.redundancy.audit import audit_files
 from scrjob.redundancy.logical import file_crc
-from scrjob.redundancy.rebuild import rebuild_files
+from scrjob.redundancy.plan import plan_group
+from scrjob.redundancy.rebuild import locator, rebuild_files
+from scrjob.redundancy.survivors import DamagedFilesError
 
 if TYPE_CHECKING:
     from scrjob.redundancy.audit import Finding
@@ -20,14 +22,6 @@ if TYPE_CHECKING:
     from scrjob.redundancy.scan import GroupKey
 
 SHOWN = 9  # groups in a message
-
-
-class DamagedFilesError(ScavengeError):
-    """Files have other bytes than were written to them. Attribute ``damaged``: their paths."""
-
-    def __init__(self, message: str, damaged: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.damaged = damaged
 
 
 class Verified(NamedTuple):
@@ -59,7 +53,8 @@ def verify_dataset(
         DamagedFilesError: the checksum of a file is not the known one. With ``parity``: and it cannot
             be repaired, or was copied and so can be copied again.
         ScavengeError: the number of files or their size is not what the descriptor says; with ``parity``:
-            files and redundancy of a group do not fit together, and nothing tells which is damaged.
+            files and redundancy of a group do not fit together, and nothing tells which is damaged; then
+            no group was changed.
         OSError: a file cannot be read.
     """
     files = built.scan.files()
@@ -73,83 +68,114 @@ def verify_dataset(
     if checksum:
         damaged = [path for path in files if path in known and file_crc(path) != known[path]]
         if damaged and not (parity and set(damaged).isdisjoint(crcs)):
-            raise _damaged(damaged)
+            raise DamagedFilesError(damaged)
     if not parity:
-        return Verified({}, [])
-    audit = _Audit(built)
+        return Verified(dict(built.repaired), list(built.notes))
+    audit = _Audit(built, {path: known[path] for path in damaged})
     for key in sorted(built.scan.groups, key=lambda key: key[0] != redset_header.MAP_SET):
-        audit.group(key, {path: known[path] for path in damaged})
+        audit.decide(key)
     if audit.undecided:
         raise ScavengeError("; ".join(audit.undecided[:SHOWN]))
-    left = [path for path in damaged if audit.repaired.get(path) != known[path]]
+    left = [path for path in damaged if path not in audit.covered]
     if left:
-        raise _damaged(left)
-    if audit.unchecked:
-        others = len(set(audit.unchecked)) - 1
-        more = f"; the same for {others} more groups" if others else ""
-        audit.notes.append(audit.unchecked[0] + more)
-    return Verified(audit.repaired, audit.notes)
+        raise DamagedFilesError(left)
+    audit.repair()
+    return audit.result()
 
 
 class _Audit:
-    """Looks at the groups of a dataset and repairs them."""
+    """Looks at the groups of a dataset; repairs them only when it is known what is to be done with each.
 
-    def __init__(self, built: Built) -> None:
+    Args:
+        built: the dataset.
+        damaged: path -> CRC32 that it should have, of files that are known to have wrong bytes.
+    """
+
+    def __init__(self, built: Built, damaged: Mapping[str, int]) -> None:
         self.built = built
-        self.repaired: Dict[str, int] = {}
-        self.notes: List[str] = []
+        self.damaged = damaged
         self.undecided: List[str] = []
-        self.unchecked: List[str] = []
+        self.covered: Set[str] = set()
+        self._repaired = dict(built.repaired)
+        self._notes = list(built.notes)
+        self._unchecked: List[str] = []
+        self._found: Dict[GroupKey, Finding] = {}
 
-    def group(self, key: GroupKey, crcs: Mapping[str, int]) -> None:
-        """Check a group; ``crcs``: known checksums beside those of the filemaps."""
-        names = [str(name) for name in self.built.scan.groups[key]]
-        where = f"group {key[2] + 1} ({key[0]}) in {self.built.directory}"
+    def decide(self, key: GroupKey) -> None:
+        """Find out what is to be done with a group; changes nothing."""
         try:
-            finding = self._audit(names, crcs)
+            finding = self._audit(key)
         except (FormatError, UnrecoverableError) as error:
             # Its files are all there, or there would be nothing to verify: only redundancy is gone.
-            self.notes.append(f"{where} cannot be checked: {error}")
+            self._notes.append(
+                f"group {key[2] + 1} ({key[0]}) in {self.built.directory} cannot be checked: {error}"
+            )
             return
         if finding is None:
             return
         if not finding.damaged:
             self.undecided.append(finding.why)
             return
+        directory, names = self.built.directory, self._names(key)
+        locate = locator(directory, names, self.built.guard)
         try:
-            written = rebuild_files(
-                self.built.directory,
-                names,
-                self.built.guard,
-                distrusted=finding.paths,
-                renewed=self.built.renewed,
-            )
-            again = self._audit(names, crcs)
+            plan = plan_group(directory, names, locate, distrusted=finding.paths)
         except (FormatError, UnrecoverableError) as error:
-            self.undecided.append(f"{finding.why}, and it cannot be repaired: {error}")
+            self._cannot(finding, error)
             return
-        if again is not None:
-            self.undecided.append(again.why)
-            return
-        self.notes.append(f"{finding.why}: repaired")
-        self.repaired.update(written)
+        self._found[key] = finding
+        self.covered.update(part.path for i in plan.lost for part in plan.parts[i])
 
-    def _audit(self, names: List[str], crcs: Mapping[str, int]) -> Optional[Finding]:
+    def repair(self) -> None:
+        """Make anew what was found damaged, one group after the other.
+
+        Raises:
+            ScavengeError: a group cannot be repaired after all; those before it were.
+        """
+        for key, finding in self._found.items():
+            try:
+                written = rebuild_files(
+                    self.built.directory,
+                    self._names(key),
+                    self.built.guard,
+                    distrusted=finding.paths,
+                    crcs=self.damaged,
+                    renewed=self.built.renewed,
+                )
+                again = self._audit(key)
+            except (FormatError, UnrecoverableError) as error:
+                self._cannot(finding, error)
+            else:
+                if again is not None:
+                    self.undecided.append(again.why)
+                self._notes.append(f"{finding.why}: repaired")
+                self._repaired.update(written)
+            if self.undecided:
+                raise ScavengeError(self.undecided[0])
+
+    def result(self) -> Verified:
+        """Return what was done."""
+        if self._unchecked:
+            others = len(set(self._unchecked)) - 1
+            more = f"; the same for {others} more groups" if others else ""
+            self._notes.append(self._unchecked[0] + more)
+        return Verified(self._repaired, self._notes)
+
+    def _cannot(self, finding: Finding, error: ScrError) -> None:
+        self.undecided.append(f"{finding.why}, and it cannot be repaired: {error}")
+
+    def _names(self, key: GroupKey) -> List[str]:
+        return [str(name) for name in self.built.scan.groups[key]]
+
+    def _audit(self, key: GroupKey) -> Optional[Finding]:
         return audit_files(
             self.built.directory,
-            names,
+            self._names(key),
             self.built.guard,
-            crcs=crcs,
+            crcs=self.damaged,
             echoes=self.built.renewed,
-            on_unchecked=self.unchecked.append,
+            on_unchecked=self._unchecked.append,
         )
-
-
-def _damaged(paths: List[str]) -> DamagedFilesError:
-    return DamagedFilesError(
-        f"{len(paths)} files have other bytes than were written, the first is {paths[0]!r}",
-        tuple(paths),
-    )
 
 
 def _same(what: str, wanted: Optional[int], got: int) -> None:

@@ -163,7 +163,7 @@ class Transaction:
 
     def _bring(self, nodes: Sequence[str], deadline_s: Optional[float]) -> ScavengeResult:
         """Copy and build; what is found damaged is copied or rebuilt once more."""
-        from scrjob.redundancy.verify import DamagedFilesError  # noqa: PLC0415 - heavy
+        from scrjob.redundancy.survivors import DamagedFilesError  # noqa: PLC0415 - heavy
 
         copies = self.copy(nodes, deadline_s)
         for last in (False, True):
@@ -234,15 +234,18 @@ class Transaction:
                 self.say(line)
 
         def verify(built: Built) -> None:
-            self._verify(built, copies)
+            self._verify(built, crcs)
             whole.append(built)
 
+        crcs = self._crcs(copies)
+        self.copied = set(crcs)
         done = build_dataset(
             self.prefix,
             self.dataset_id,
             now=self.clock.now(),
             host=self.jobenv.context.hostname,
             on_message=hear,
+            audit=crcs if self.settings.verify else None,
             moves=[parse_relocation(move) for move in self.relocations],
             force=True,
             descriptor=self.descriptor,
@@ -288,11 +291,10 @@ class Transaction:
                 crcs[os.path.join(self.prefix, relative)] = crc
         return crcs
 
-    def _verify(self, built: Built, copies: list[NodeCopy]) -> None:
+    def _verify(self, built: Built, crcs: dict[str, int]) -> None:
         from scrjob.redundancy.verify import verify_dataset  # noqa: PLC0415 - only with data
 
-        crcs = self._crcs(copies)
-        self.copied = {*crcs, *built.rebuilt}
+        self.copied.update(built.rebuilt)
         verify = self.settings.verify
         done = verify_dataset(
             built, crcs, checksum=verify and self.settings.checksum, parity=verify

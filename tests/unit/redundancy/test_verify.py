@@ -14,7 +14,8 @@ from scrjob.commands import scr_index
 from scrjob.errors import ScavengeError
 from scrjob.redundancy.build import Built, build_dataset
 from scrjob.redundancy.groups import form_groups
-from scrjob.redundancy.verify import DamagedFilesError, Verified, verify_dataset
+from scrjob.redundancy.survivors import DamagedFilesError
+from scrjob.redundancy.verify import Verified, verify_dataset
 
 SIZES = [[1000], [2000, 5], [0, 300], [], [700, 1, 1]]
 LOCATES = [("rs", 2), ("rs", 4), ("partner", 2)]
