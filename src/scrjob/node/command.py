@@ -29,9 +29,13 @@ def node_command(program: str, *arguments: str, packed: str = PACKED) -> list[st
     if not _fits(packed):
         return [sys.executable, "-c", START, program, *arguments]
     # Without the site's modules (-S), whose search and hooks take a third of the start. What may be
-    # wanted of them (isal, psutil) lies beside the package, so that is the last place to look.
+    # wanted of them (isal, psutil) lies beside the package or, if that is one of a source tree, where
+    # packages are installed: these are the last places to look.
+    import sysconfig  # noqa: PLC0415 - most commands start nothing on a node
+
+    last = [os.path.dirname(_PACKAGE), sysconfig.get_path("platlib")]
     start = (
-        f"import sys; sys.path[:] = [{packed!r}, *sys.path, {os.path.dirname(_PACKAGE)!r}]; "
+        f"import sys; sys.path[:] = [{packed!r}, *sys.path, *{last!r}]; "
         "from scrjob.node.__main__ import main; sys.exit(main())"
     )
     return [sys.executable, "-I", "-S", "-c", start, program, *arguments]

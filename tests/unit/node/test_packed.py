@@ -13,6 +13,7 @@ from typing import Any, Callable
 import pytest
 
 import datapath
+from scrjob._crc import crc32
 from scrjob.node.command import node_command
 
 ROOT = Path(__file__).parents[3]
@@ -21,12 +22,12 @@ pytestmark = pytest.mark.unmeasured
 
 OF_A_COPY = """
 scrjob scrjob._clock scrjob._crc scrjob._fsio scrjob._getopt scrjob.errors scrjob.formats
-scrjob.formats._cursor scrjob.formats._numbers scrjob.formats._stat scrjob.formats.cindex
-scrjob.formats.dataset scrjob.formats.filemap scrjob.formats.kvtree scrjob.formats.paths scrjob.formats.places
-scrjob.node scrjob.node.__main__ scrjob.node._batch scrjob.node._cached_files scrjob.node._crew
-scrjob.node._lock scrjob.node._meter scrjob.node._transfer scrjob.node.copy scrjob.node.copy_main
-scrjob.node.journal scrjob.redundancy scrjob.redundancy.attributes scrjob.redundancy.logical
-scrjob.redundancy.openfiles scrjob.redundancy.paths
+scrjob.formats._cursor scrjob.formats._numbers scrjob.formats._patterns scrjob.formats._stat
+scrjob.formats.cindex scrjob.formats.dataset scrjob.formats.filemap scrjob.formats.kvtree
+scrjob.formats.paths scrjob.formats.places scrjob.node scrjob.node.__main__ scrjob.node._batch
+scrjob.node._cached_files scrjob.node._crew scrjob.node._lock scrjob.node._meter scrjob.node._transfer
+scrjob.node.copy scrjob.node.copy_main scrjob.node.journal scrjob.redundancy scrjob.redundancy.attributes
+scrjob.redundancy.logical scrjob.redundancy.openfiles scrjob.redundancy.paths
 """
 TOO_COSTLY = {
     "numpy",
@@ -103,6 +104,15 @@ def test_what_a_copy_loads(packed: Path, tmp_path: Path) -> None:
     assert ours == set(OF_A_COPY.split())
     assert all(loaded[name].startswith(str(packed)) for name in ours)
     assert not TOO_COSTLY & set(loaded)
+
+
+def test_it_finds_the_quick_checksum(packed: Path, tmp_path: Path) -> None:
+    """isal lies where packages are installed, not beside the sources of an editable install."""
+    argv = node_command("copy", packed=str(packed))
+    argv[argv.index("-c") + 1] = argv[argv.index("-c") + 1].replace(
+        "sys.exit(main())", "from scrjob._crc import crc32; sys.stdout.write(crc32.__module__)"
+    )
+    assert run(argv, tmp_path).stdout == crc32.__module__
 
 
 @pytest.mark.parametrize(
