@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scrjob.node.journal import Journal
     from scrjob.redundancy.paths import PrefixGuard
 
-BATCH_FILES = 4096
+BATCH_FILES = 8192
 BATCH_PLACES = 256  # each holds a descriptor
 BATCH_BYTES = 1 << 30  # what a KILL may cost
 SYNC_TOGETHER_FILES = (
@@ -169,6 +169,6 @@ def _record(transfer: Transfer) -> Record:
         transfer.place.relative(transfer.name),
         transfer.size,
         transfer.mtime_ns,
-        transfer.source.status.st_mtime_ns,
+        transfer.source.mtime_ns,
         transfer.found,
     )

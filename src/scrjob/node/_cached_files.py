@@ -94,7 +94,7 @@ def open_trusted(
     size: Optional[int]
     try:
         found = Source.open(path)
-        size = found.status.st_size
+        size = found.size_bytes
     except (FormatError, OSError) as error:
         found = error
         try:

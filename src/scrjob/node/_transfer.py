@@ -36,11 +36,12 @@ class StoppedError(ScrError):
 
 
 class Source(NamedTuple):
-    """A regular file in cache, open for reading, and what it was when it was opened."""
+    """A regular file in cache, open for reading, and its size and time when it was opened."""
 
     path: str
     fd: int
-    status: os.stat_result
+    size_bytes: int
+    mtime_ns: int
 
     @classmethod
     def open(cls, path: str) -> Source:
@@ -50,7 +51,8 @@ class Source(NamedTuple):
             FormatError: no regular file.
             OSError: it cannot be opened; ELOOP for a link.
         """
-        return cls(path, *open_and_look(path))
+        fd, status = open_and_look(path)
+        return cls(path, fd, status.st_size, status.st_mtime_ns)
 
     def close(self) -> None:
         """Close it."""
@@ -125,7 +127,7 @@ class Transfer:
         checksum: bool,
     ) -> None:
         self.source = source
-        self.size = source.status.st_size
+        self.size = source.size_bytes
         self.place = place
         self.name = name
         self.temporary = temporary
@@ -258,8 +260,8 @@ class Transfer:
 
     def _check_unchanged(self) -> None:
         source = self.source
-        now, then = os.fstat(source.fd), source.status
-        if now.st_size != then.st_size or now.st_mtime_ns != then.st_mtime_ns:
+        status = os.fstat(source.fd)
+        if status.st_size != source.size_bytes or status.st_mtime_ns != source.mtime_ns:
             raise FormatError("was changed while it was copied", path=source.path)
 
     def make_durable(self) -> None:

@@ -364,7 +364,7 @@ class _Copier:
         """Have a file copied, if it is not there already; ``what`` begins the message when that fails."""
         self.number += 1
         if self.journal is not None:
-            known = self.journal.find(place, name, source.status)
+            known = self.journal.find(place, name, source)
             if known is not None and self._is_proof(known.crc, meta.crc):
                 source.close()
                 self.skipped += 1

@@ -17,7 +17,7 @@ import os
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
-    from scrjob.node._transfer import Place
+    from scrjob.node._transfer import Place, Source
 
 _PREFIX = "scrjob.copy."
 _SUFFIX = ".jsonl"
@@ -52,7 +52,7 @@ class Journal:
         self._fd = -1
         self.is_whole = True
 
-    def find(self, place: Place, name: str, source: os.stat_result) -> Optional[Record]:
+    def find(self, place: Place, name: str, source: Source) -> Optional[Record]:
         """Return what is noted of an earlier copy; None if it does not stand, or the source is another.
 
         Args:
@@ -69,7 +69,7 @@ class Journal:
         if known is None:
             return None
         record = Record(relative, *known)
-        if (record.size, record.source_mtime_ns) != (source.st_size, source.st_mtime_ns):
+        if (record.size, record.source_mtime_ns) != (source.size_bytes, source.mtime_ns):
             return None
         try:
             status = os.stat(name, dir_fd=place.fd, follow_symlinks=False)
