@@ -94,7 +94,7 @@ _ROWS: tuple[tuple[str, Optional[str], str, str], ...] = (
         "SCR_SCAVENGE_VERIFY",
         "0",
         "S",
-        "1: a scavenge reads all back, checks checksums and redundancy, repairs",
+        "1: a scavenge or build reads all back, checks checksums and redundancy, repairs",
     ),
     ("SCR_LOG_ENABLE", "0", "L T S", "1: events are logged; the next three say where"),
     ("SCR_LOG_TXT_ENABLE", "1", "L T S", "1: to the file .scr/log in the prefix"),

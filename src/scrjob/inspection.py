@@ -97,12 +97,14 @@ def checked(row: Mapping[str, Any]) -> Mapping[str, Any]:
         ValueError, KeyError, TypeError, AttributeError, FormatError: it is none.
     """
     ranks = []
+    fileless: set[int] = set()
     for rank in row["ranks"]:
         sets = {}
         for name, place in rank["sets"].items():
             fields = {key: place[key] for key in Descriptor._fields}
             told = {int(i): int(world) for i, world in place["told"]}
             sets[str(name)] = (Descriptor(**fields), told)
+            fileless.update(map(int, place["fileless"]))
         job = None if rank["job"] is None else int(rank["job"])
         ranks.append(
             {
@@ -119,6 +121,7 @@ def checked(row: Mapping[str, Any]) -> Mapping[str, Any]:
         "details": dataset.parse(tree),
         "bypass": bool(row["bypass"]),
         "ranks": ranks,
+        "fileless": fileless,
     }
 
 
@@ -156,5 +159,6 @@ def _decide(number: int, rows: list[Mapping[str, Any]]) -> Inspected:
         missing,
         inspect.views(members),
         protects_files=not all(row["bypass"] for row in rows),
+        fileless={rank for row in rows for rank in row["fileless"]},
     )
     return Inspected(number, newest, verdict, "" if newest.complete else "it was never completed")

@@ -81,6 +81,7 @@ def spoil(path: Path, how: int) -> None:
     set_size=st.integers(2, 5),
     nodes_lost=st.integers(0, 3),
     spoilt=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 2)), max_size=3),
+    no_data_sets=st.integers(0, 4).map(lambda number: number == 0),
     seed=st.integers(0, 1 << 30),
 )
 def test_the_build_does_what_was_foretold(
@@ -90,6 +91,7 @@ def test_the_build_does_what_was_foretold(
     set_size: int,
     nodes_lost: int,
     spoilt: List[Tuple[int, int]],
+    no_data_sets: bool,
     seed: int,
 ) -> None:
     kind, copies = scheme
@@ -113,6 +115,8 @@ def test_the_build_does_what_was_foretold(
             victim = left[which % len(left)] if left else None
             if victim is not None and victim.exists() and victim.stat().st_size:
                 spoil(victim, how)
+        for path in made.hidden.glob("reddesc.*") if no_data_sets else ():
+            path.unlink()
         before = state(made.prefix)
         said = inspect(made, scratch)
         lines: List[str] = []
@@ -154,3 +158,35 @@ def test_a_group_that_lost_only_redundancy_is_no_obstacle(tmp_path: Path) -> Non
     assert said.recoverable
     assert build_dataset(str(made.prefix), 1, now=0.0, host="h", on_message=lambda _l: None)
     assert all(path.exists() for path in made.parts[4])
+
+
+@pytest.mark.parametrize("kind", ["xor", "rs", "partner"])
+def test_a_rank_without_files_needs_no_redundancy_of_files(tmp_path: Path, kind: str) -> None:
+    """Its filemap, which the other set brings back, is all that there was of it."""
+    made = make_dataset(
+        tmp_path / "p", [[50], [], [70], [3, 4]], form_groups(range(4), 4), kind=kind
+    )
+    for path in made.hidden.glob("reddesc.*"):
+        path.unlink()
+    made.parts[1] = [path for path in made.parts[1] if path.exists()]
+    filemap = (made.hidden / "filemap_1").read_bytes()
+    made.lose(1)
+    said = inspect(made, tmp_path)
+    assert said.recoverable, said.reasons()
+    assert build_dataset(str(made.prefix), 1, now=0.0, host="h", on_message=lambda _l: None)
+    assert (made.hidden / "filemap_1").read_bytes() == filemap
+
+
+def test_a_rank_with_files_needs_it(tmp_path: Path) -> None:
+    made = make_dataset(tmp_path / "p", [[50], [], [70], [3, 4]], form_groups(range(4), 4))
+    for path in made.hidden.glob("reddesc.*"):
+        path.unlink()
+    made.parts[2] = [path for path in made.parts[2] if path.exists()]
+    made.lose(2)
+    before = state(made.prefix)
+    said = inspect(made, tmp_path)
+    assert not said.recoverable
+    assert said.verdict is not None
+    assert said.verdict.uncovered == [2]
+    assert not build_dataset(str(made.prefix), 1, now=0.0, host="h", on_message=lambda _l: None)
+    assert state(made.prefix) == before

@@ -3,8 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    ContextManager,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from scrjob.cli import _tool
 from scrjob.errors import DatasetError, FormatError, ScrError
@@ -196,18 +207,20 @@ class Native:
         *,
         relocations: Sequence[str] = (),
         force: bool = False,
-        verify: bool = False,
+        verify: Optional[bool] = None,
     ) -> bool:
         """Check and if need be rebuild a scavenged dataset, index it, and tell whether it is complete.
 
         ``on_message`` gets the lines that SCR's tool prints, without their newline. ``relocations``
         (``OLD=NEW``): recorded paths below OLD are really below NEW. ``force``: check all files although
         a summary says that they are there. ``verify``: do so, read them too, check recorded checksums and
-        redundancy, and repair what has wrong bytes.
+        redundancy, and repair what has wrong bytes; None: if SCR_SCAVENGE_VERIFY says so.
 
         Raises:
             ScrError, OSError: see ``scrjob.redundancy.build.build_dataset``.
+            ScavengeError: a scavenge or another build of the dataset is at work.
         """
+        from scrjob.param import Param  # noqa: PLC0415 - for this only
         from scrjob.redundancy.build import build_dataset  # noqa: PLC0415 - heavy, for this only
         from scrjob.redundancy.paths import parse_relocation  # noqa: PLC0415 - same
 
@@ -220,14 +233,37 @@ class Native:
             for path in done.repaired:
                 on_message(f"scr_index: repaired {path}")
 
-        return build_dataset(
-            self.prefix,
-            dataset_id,
-            now=_tool.clock_of(self._context).now(),
-            host=os.uname().nodename if self._context is None else self._context.hostname,
-            on_message=on_message,
-            moves=[parse_relocation(move) for move in relocations],
-            force=force or verify,
-            verify=check if verify else None,
-            audit={} if verify else None,
+        if verify is None:
+            environ = None if self._context is None else self._context.environ
+            verify = Param(environ=environ, prefix=self.prefix).get_bool("SCR_SCAVENGE_VERIFY")
+        host = os.uname().nodename if self._context is None else self._context.hostname
+        moves = [parse_relocation(move) for move in relocations]
+        with self._alone(dataset_id, host):
+            return build_dataset(
+                self.prefix,
+                dataset_id,
+                now=_tool.clock_of(self._context).now(),
+                host=host,
+                on_message=on_message,
+                moves=moves,
+                force=force or verify,
+                verify=check if verify else None,
+                audit={} if verify else None,
+            )
+
+    def _alone(self, dataset_id: int, host: str) -> ContextManager[None]:
+        """Return what keeps out scavenges and other builds of a dataset."""
+        from scrjob.redundancy.lock import one_at_a_time, process  # noqa: PLC0415 - for this only
+
+        directory = paths.dataset_dir(self.prefix, dataset_id)
+        if not os.path.isdir(directory):
+            return contextlib.nullcontext()  # nothing to build
+        return one_at_a_time(
+            directory,
+            clock=_tool.clock_of(self._context),
+            who=f"a build {process(host, os.getpid())}",
+            say=_silent,
+            wait_s=0.0,
+            # A scavenge runs the scr_index of SCR_BIN_DIR, which may be this one.
+            parent=process(host, os.getppid()),
         )

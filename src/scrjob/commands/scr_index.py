@@ -88,7 +88,7 @@ def _run(argv: list[str]) -> int:
                 lambda line: print(printable(line)),
                 relocations=moves,
                 force="force" in given,
-                verify="verify" in given,
+                verify="verify" in given or None,
             )
             return 0 if done else 1
         if action == "add":

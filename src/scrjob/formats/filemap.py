@@ -18,6 +18,9 @@ from scrjob.formats.kvtree import KVTree, as_key, as_text, crc_text
 
 __all__ = ["FileMeta", "FileStat", "build", "file_name", "parse", "rank_of"]
 
+EMPTY_BYTES = 28
+"""Size of the filemap of a rank without files: header, no keys, checksum."""
+
 _NAME = re.compile(r"filemap_([0-9]+)")
 
 

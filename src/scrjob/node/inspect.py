@@ -27,7 +27,7 @@ from scrjob.formats import cindex, filemap, kvtree, paths, redset_header
 from scrjob.formats.places import Reader
 from scrjob.formats.redset_header import DATA_SET, MAP_SET
 from scrjob.redundancy.paths import Relocation, parse_relocation, relocate
-from scrjob.redundancy.usable import told_by, usable_header
+from scrjob.redundancy.usable import fileless, told_by, usable_header
 
 PROG = "scr_inspect_cache"
 OPTIONS = (Option("json"), Option("relocate", takes=True), Option("help", "h"))
@@ -196,4 +196,8 @@ def _redundancy(path: str, name: redset_header.RedsetName) -> Optional[dict[str,
     if header is None:
         return None
     place = header.members[name.member].descriptor
-    return {**place._asdict(), "told": sorted(told_by(header).items())}
+    return {
+        **place._asdict(),
+        "told": sorted(told_by(header).items()),
+        "fileless": sorted(fileless(header)) if name.set_name == redset_header.MAP_SET else [],
+    }

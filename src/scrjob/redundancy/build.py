@@ -35,12 +35,11 @@ from scrjob.errors import (
 )
 from scrjob.formats import flush, index, kvtree, paths, rank2file, redset_header, summary
 from scrjob.formats.redset_header import Descriptor
-from scrjob.redundancy import inspect, rebuild
+from scrjob.redundancy import inspect, rebuild, usable
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
 from scrjob.redundancy.redset_file import Heads
 from scrjob.redundancy.scan import GroupKey, Scan, scan_again, scan_dataset
 from scrjob.redundancy.survivors import check_survivors
-from scrjob.redundancy.usable import told_by, usable_header
 
 if TYPE_CHECKING:
     from scrjob.formats.kvtree import KVTree
@@ -142,7 +141,10 @@ def build_dataset(
 
 
 def remove_leftovers(directories: Iterable[str], dataset_id: int) -> None:
-    """Remove temporary files that killed copies and builds of this dataset left behind."""
+    """Remove temporary files that killed copies and builds of this dataset left behind.
+
+    For those who hold ``lock.one_at_a_time``, or what others are writing would go, too.
+    """
     marks = (
         f".scrjob-copy.{dataset_id}.",
         f"{rebuild.TEMPORARY}scr.dataset.{dataset_id}.",
@@ -238,15 +240,18 @@ class _Builder:
             for set_name in (redset_header.MAP_SET, redset_header.DATA_SET)
         ]
         has_filemap = {rank: rank in scan.ranks for rank in missing}
+        fileless: Set[int] = set()
         views = {
-            key: _view(self.directory, scan, key, self.heads)
+            key: _view(self.directory, scan, key, self.heads, fileless)
             for damaged in passes
             for key in damaged
         }
         protects_files = scan.bypass is False or any(
             set_name == redset_header.DATA_SET for set_name, _, _ in scan.groups
         )
-        verdict = inspect.judge(has_filemap, views.values(), protects_files=protects_files)
+        verdict = inspect.judge(
+            has_filemap, views.values(), protects_files=protects_files, fileless=fileless
+        )
         spoiled = {id(group.view): group for group in verdict.groups if not group.tolerated}
         hopeless = {key: spoiled[id(view)] for key, view in views.items() if id(view) in spoiled}
         if verdict.recoverable:
@@ -371,14 +376,18 @@ class _Builder:
         )
 
 
-def _view(directory: str, scan: Scan, key: GroupKey, read: ReadHead) -> inspect.View:
-    """Look at the headers of a group."""
+def _view(
+    directory: str, scan: Scan, key: GroupKey, read: ReadHead, fileless: Set[int]
+) -> inspect.View:
+    """Look at the headers of a group; ``fileless`` gets the ranks that, as they say, have no files."""
     members = []
     for name in scan.groups[key]:
-        header = usable_header(os.path.join(directory, str(name)), name, read)
+        header = usable.usable_header(os.path.join(directory, str(name)), name, read)
         if header is not None:
             place = header.members[name.member].descriptor
-            members.append((key[0], place, told_by(header)))
+            members.append((key[0], place, usable.told_by(header)))
+            if key[0] == redset_header.MAP_SET:
+                fileless.update(usable.fileless(header))
     found = inspect.views(members)
     return found[0] if found else inspect.View(key[0], _unknown(scan.groups[key][0]), {}, set())
 

@@ -8,7 +8,7 @@ Source: docs/formats/redundancy.md, "what can be recovered".
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Collection, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from scrjob.formats.redset_header import DATA_SET, MAP_SET, Descriptor
 from scrjob.redundancy.plan import MAX_MEMBERS
@@ -100,7 +100,13 @@ class Verdict(NamedTuple):
         return lines
 
 
-def judge(missing: Mapping[int, bool], views: Iterable[View], *, protects_files: bool) -> Verdict:
+def judge(
+    missing: Mapping[int, bool],
+    views: Iterable[View],
+    *,
+    protects_files: bool,
+    fileless: Collection[int] = (),
+) -> Verdict:
     """Return what can be had of a dataset.
 
     Args:
@@ -108,6 +114,7 @@ def judge(missing: Mapping[int, bool], views: Iterable[View], *, protects_files:
         views: its redundancy groups, at least all that lack members.
         protects_files: the dataset has redundancy for files, not for filemaps alone; without it the
             data is in the prefix already, wherever the lost filemap says.
+        fileless: ranks that have no files, as the redundancy of their filemaps says.
 
     Raises:
         NotSupportedError: for a scheme that is not known.
@@ -125,7 +132,10 @@ def judge(missing: Mapping[int, bool], views: Iterable[View], *, protects_files:
         rank
         for rank, has_filemap in sorted(missing.items())
         if not (has_filemap or rank in covered[MAP_SET])
-        or ((has_filemap or protects_files) and rank not in covered[DATA_SET])
+        or (
+            (has_filemap or (protects_files and rank not in fileless))
+            and rank not in covered[DATA_SET]
+        )
     ]
     return Verdict(sorted(missing), uncovered, groups)
 

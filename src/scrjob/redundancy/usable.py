@@ -6,9 +6,10 @@ Source: docs/formats/redundancy.md, "what can be recovered".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 from scrjob.errors import FormatError
+from scrjob.formats.filemap import EMPTY_BYTES
 from scrjob.redundancy.redset_file import read_head
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ def _payload_bytes(header: Header, place: Descriptor) -> int:
     if any(i not in header.members for i in neighbours):
         return -1
     return sum(header.members[i].size_bytes for i in neighbours)
+
+
+def fileless(header: Header) -> List[int]:
+    """Return the world ranks that have no files, as far as a header of the set ``reddescmap`` tells.
+
+    It knows the sizes of filemaps; for the other set the answer has no meaning.
+    """
+    return [
+        member.descriptor.world_rank
+        for member in header.members.values()
+        if [file.size_bytes for file in member.files] == [EMPTY_BYTES]
+    ]
 
 
 def told_by(header: Header) -> Dict[int, int]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Callable, ContextManager, Optional, Seque
 from scrjob._clock import Deadline
 from scrjob.errors import FormatError, ScavengeError, UnrecoverableError
 from scrjob.formats import dataset, flush, kvtree, paths
+from scrjob.redundancy.lock import one_at_a_time, process
 from scrjob.redundancy.paths import make_dirs
 from scrjob.scavenge import flushes, record
 from scrjob.scavenge.answers import NodeCopy, ScavengeResult, problems
 from scrjob.scavenge.collect import Collector
-from scrjob.scavenge.lock import one_at_a_time
 from scrjob.scavenge.settings import ScavengeSettings
 
 if TYPE_CHECKING:
@@ -125,9 +125,12 @@ class Transaction:
     def alone(self) -> ContextManager[None]:
         """Return what keeps other scavenges of this dataset out."""
         make_dirs(self.directory, DIRECTORY_MODE)
-        who = f"a scavenge of job {self.jobenv.job_id()} on {self.jobenv.context.hostname}"
+        who = process(self.jobenv.context.hostname, os.getpid())
         return one_at_a_time(
-            self.directory, clock=self.clock, who=f"{who}, process {os.getpid()}", say=self.say
+            self.directory,
+            clock=self.clock,
+            who=f"a scavenge of job {self.jobenv.job_id()} {who}",
+            say=lambda line: self.say(f"scavenge: {line}"),
         )
 
     def clear_other_dataset(self) -> None:

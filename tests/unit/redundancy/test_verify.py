@@ -161,6 +161,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert made.state() == before
 
 
+@pytest.mark.parametrize("where", ["environment", "configuration"])
+def test_the_command_verifies_where_that_is_set(
+    tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tmp_path)
+    assert index(made) == 0
+    before = made.state()
+    flip(made.parts[4][0])
+    if where == "environment":
+        monkeypatch.setenv("SCR_SCAVENGE_VERIFY", "1")
+    else:
+        (made.prefix / ".scrconf").write_text("SCR_SCAVENGE_VERIFY=1\n")
+    assert index(made) == 0
+    assert "member 5 of 5: repaired" in capsys.readouterr().out
+    assert made.state() == before
+
+
 def test_the_command_tells_what_it_cannot_repair(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
