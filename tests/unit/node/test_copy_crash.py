@@ -95,6 +95,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> int:
     return int((base / "count").read_text()) - len(SIZES)  # threads make it vary a little
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_moments(calls: int, tmp_path: Path) -> None:
     noted = []
     for seed in range(20):

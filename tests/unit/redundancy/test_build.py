@@ -7,9 +7,6 @@ import contextlib
 import os
 import random
 import resource
-import signal
-import subprocess
-import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -514,47 +511,6 @@ def test_many_files_are_made_durable_together_where_that_is_sound(together, tmp_
     files = [path for path in synced if "/out/.scrjob-rebuild." in str(path)]
     assert len(files) == (0 if together == "yes" else 40)
     assert [path for path in synced if isinstance(path, int)] or together != "yes"
-
-
-KILLED = """
-import os, signal, sys
-from scrjob.redundancy import build, logical
-stop_at = int(sys.argv[2])
-calls = 0
-def count(function):
-    def wrapped(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls == stop_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **kwargs)
-    return wrapped
-for name in ("open", "replace", "pwrite", "fsync", "unlink", "mkdir"):
-    setattr(os, name, count(getattr(os, name)))
-done = build.build_dataset(sys.argv[1], 1, now=0, host="h", on_message=lambda line: None)
-sys.exit(0 if done else 1)
-"""
-
-
-@pytest.mark.slow
-def test_killed_at_any_system_call_the_next_build_succeeds(made):
-    """KILL at any moment leaves a dataset that the next build makes whole."""
-    before = made.state()
-    rng = random.Random(3)
-    for moment in sorted(rng.sample(range(1, 160), 16)):
-        for path in (summary_of(made), made.prefix / ".scr/index.scr"):
-            path.unlink(missing_ok=True)
-        for path in made.parts[2]:
-            path.unlink(missing_ok=True)
-        killed = subprocess.run(
-            [sys.executable, "-c", KILLED, str(made.prefix), str(moment)], check=False
-        )
-        if killed.returncode == 0:
-            break
-        assert killed.returncode == -signal.SIGKILL
-        assert build(made)[0], moment
-        assert made.state() == before, moment
-        assert not list(made.prefix.rglob("*.tmp")), moment
 
 
 def test_logical_file_reads_zeros_beyond_its_end_and_drops_them_again(tmp_path):
