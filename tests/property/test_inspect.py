@@ -73,6 +73,7 @@ def spoil(path: Path, how: int) -> None:
         path.write_bytes(data + b"x")
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     scheme=st.sampled_from(SCHEMES),
