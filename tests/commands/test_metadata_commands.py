@@ -432,6 +432,12 @@ def test_index_add_does_not_overwrite_an_index_that_it_cannot_read(prefix: str) 
     assert path.read_bytes() == DAMAGED
 
 
+@pytest.mark.parametrize("number", ["x", "", "0", "-3", "ckpt.7"])
+def test_index_build_of_what_is_no_number(number: str, tmp_path: Path) -> None:
+    said = call("scr_index", "-p", str(tmp_path), f"--build={number}")
+    assert said == Answer(f"{ERROR}Invalid dataset id: --build {number!r}\n", 1)
+
+
 def test_index_build_from_a_relative_prefix(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put(
         prefix,

@@ -14,7 +14,9 @@ from groupmaker import make_dataset
 from scrjob.commands import scr_rebuild_partner, scr_rebuild_rs, scr_rebuild_xor
 from scrjob.formats import filemap, kvtree, redset_header
 from scrjob.redundancy.groups import form_groups
+from scrjob.redundancy.lock import LOCK, one_at_a_time
 from scrjob.redundancy.rebuild import INSUFFICIENT
+from scrjob.testing.fakes import FakeClock
 
 MAINS = {
     "partner": scr_rebuild_partner.main,
@@ -87,6 +89,32 @@ def test_wrong_files(kind, made, capfd):
     assert MAINS[kind](["map", *names(made, "reddesc")]) == 1
     assert MAINS[kind](["data", wrong]) == 1
     assert said(capfd)[1].count(f"not a {kind.upper()} file of set") == 2
+
+
+def test_names_with_a_directory(kind, made, capfd):
+    made.lose(1)
+    found = names(made, "reddescmap")
+    words = [f"./{found[0]}", str(made.hidden / found[1]), *found[2:]]
+    assert MAINS[kind](["map", *words]) == 0
+    assert (made.hidden / "filemap_1").exists()
+    (made.hidden / "sub").mkdir()
+    assert MAINS[kind](["map", f"sub/{found[0]}"]) == 1
+    assert said(capfd)[1].count(f"expected a file in '{made.hidden}', where this was started") == 1
+
+
+def test_a_build_at_work_is_not_disturbed(kind, made, capfd):
+    made.lose(1)
+    clock = FakeClock()
+    with one_at_a_time(str(made.hidden), clock=clock, who="a build", say=str):
+        assert MAINS[kind](["map", *names(made, "reddescmap")]) == 1
+        assert not (made.hidden / "filemap_1").exists()
+    lines, err = said(capfd)
+    assert lines == []
+    assert "is being written by a build: try again when that has ended" in err
+    with one_at_a_time(str(made.hidden), clock=clock, who="other group", say=str, shared=True):
+        assert MAINS[kind](["map", *names(made, "reddescmap")]) == 0
+    assert (made.hidden / "filemap_1").exists()
+    assert not (made.hidden / LOCK).exists()
 
 
 def test_path_that_is_in_no_filemap(kind, made, capfd):

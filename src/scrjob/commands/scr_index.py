@@ -83,6 +83,9 @@ def _run(argv: list[str]) -> int:
     try:
         if action == "build":
             number = atoi(given["build"].encode("utf-8", "surrogateescape"))
+            if number <= 0:
+                scr_error(f"Invalid dataset id: --build {given['build']!r}")
+                return 1
             done = native.build(
                 number,
                 lambda line: print(printable(line)),

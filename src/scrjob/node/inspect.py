@@ -75,6 +75,9 @@ def main(argv: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     for path in where:
         try:
+            # A node may have lost its directories; what a person names must be there.
+            if not as_json:
+                os.stat(path)
             rows += list(inspect_index(path, moves))
         except (ScrError, OSError) as error:
             sys.stderr.write(f"{PROG}: {error}\n")

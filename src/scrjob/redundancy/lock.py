@@ -29,6 +29,7 @@ def one_at_a_time(
     say: Callable[[str], None],
     wait_s: float = WAIT_S,
     parent: str = "",
+    shared: bool = False,
 ) -> Iterator[None]:
     """Hold ``flock(2)`` on a file in a dataset's directory; a file system without locks does without.
 
@@ -42,13 +43,14 @@ def one_at_a_time(
         say: is told if somebody has to be waited for.
         wait_s: how long.
         parent: end of the line of a holder for whom we work, so that it need not be waited for.
+        shared: others who hold it shared may be at work, too; for those who do one group each.
 
     Raises:
         ScavengeError: another one holds it, and goes on to.
         OSError: the file cannot be made.
     """
     path = os.path.join(directory, LOCK)
-    lock = _Lock(path)
+    lock = _Lock(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         if not lock.take():
             holder = lock.holder()
@@ -65,8 +67,7 @@ def one_at_a_time(
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            lock.remove()
     finally:
         lock.close()
 
@@ -79,8 +80,9 @@ def process(host: str, pid: int) -> str:
 class _Lock:
     """The file, open. One that was removed meanwhile by its last holder is opened anew."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, how: int) -> None:
         self._path = path
+        self._how = how
         self._fd = self._open()
 
     def _open(self) -> int:
@@ -90,7 +92,7 @@ class _Lock:
         """Tell whether it is ours now."""
         while True:
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._fd, self._how | fcntl.LOCK_NB)
             except OSError as error:
                 return error.errno not in _HELD
             if self._is_named():
@@ -115,6 +117,13 @@ class _Lock:
         with contextlib.suppress(OSError):  # it only is for people
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, who.encode("utf-8", "replace"), 0)
+
+    def remove(self) -> None:
+        """Remove the file, unless another one holds it, too: then that one does."""
+        self._how = fcntl.LOCK_EX
+        with contextlib.suppress(OSError):
+            if self.take():
+                os.unlink(self._path)
 
     def close(self) -> None:
         """Let go of it."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -89,6 +90,32 @@ def test_it_copies_what_the_c_tool_copies(
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == f"scr_copy: {HOST}: Return code: 0\n"
     assert datapath.tree(prefix) == datapath.tree(expected)
+
+
+def test_it_inspects_as_the_package_does(
+    packed: Path, golden: Callable[[str], Path], tmp_path: Path
+) -> None:
+    case = datapath.load(golden("rs_4"))
+    root, cntldir = case.node("node2", tmp_path)
+    words = [f"--relocate={move.old}={move.new}" for move in case.moves(tmp_path / "p", root)]
+    done = run(node_command("inspect", *words, str(cntldir), packed=str(packed)), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "DSET=1 RANK=1 TYPE=RS GROUPS=1 GROUP_ID=0 GROUP_SIZE=4 GROUP_RANK=1 FILES=1\n"
+    )
+    argv = node_command("inspect", "--json", *words, str(cntldir), packed=str(packed))
+    (row,) = json.loads(run(argv, tmp_path).stdout)["datasets"]
+    assert [rank["whole"] for rank in row["ranks"]] == [True]
+    argv[argv.index("-c") + 1] = argv[argv.index("-c") + 1].replace(
+        "sys.exit(main())",
+        "main(); sys.stderr.write(chr(10).join("
+        "f'{n} {getattr(m, \"__file__\", None)}' for n, m in sys.modules.items()))",
+    )
+    loaded = dict(line.split(" ", 1) for line in run(argv, tmp_path).stderr.splitlines())
+    ours = {name for name in loaded if name.startswith("scrjob")}
+    assert "scrjob.node.inspect" in ours
+    assert all(loaded[name].startswith(str(packed)) for name in ours)
+    assert not TOO_COSTLY & set(loaded)
 
 
 def test_what_a_copy_loads(packed: Path, tmp_path: Path) -> None:

@@ -105,3 +105,15 @@ def test_nothing_and_damage(tmp_path, capsys) -> None:
     (tmp_path / "c").chmod(0o777)
     assert scr_inspect_cache.main([str(tmp_path / "c")]) == 1
     assert "anybody may write it" in capsys.readouterr().err
+
+
+def test_what_is_named_must_be_there(tmp_path, capsys) -> None:
+    for path in (tmp_path / "NOFILE", tmp_path / "no" / "cindex.scrinfo"):
+        assert scr_inspect_cache.main([str(path)]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("scr_inspect_cache: ")
+        assert str(path) in err
+    # Of a node that has lost its control directory that is no news.
+    assert scr_inspect_cache.main(["--json", str(tmp_path / "NOFILE")]) == 0
+    assert capsys.readouterr() == ('{"datasets": []}\n', "")

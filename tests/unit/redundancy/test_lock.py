@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ContextManager
 
 import pytest
 
@@ -168,3 +169,37 @@ def test_what_a_dead_holder_left_is_no_obstacle(tmp_path: Path) -> None:
     with one_at_a_time(str(tmp_path), clock=FakeClock(), who="b", say=str, wait_s=0.0):
         assert (tmp_path / LOCK).read_text() == "b"
     assert not (tmp_path / LOCK).exists()
+
+
+def test_those_who_share_it_keep_out_whoever_wants_it_alone(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    def held(who: str, *, shared: bool) -> ContextManager[None]:
+        return one_at_a_time(
+            str(tmp_path), clock=clock, who=who, say=str, wait_s=0.0, shared=shared
+        )
+
+    first, second = held("a", shared=True), held("b", shared=True)
+    first.__enter__()
+    second.__enter__()
+    with pytest.raises(ScavengeError, match="written by b"), held("c", shared=False):
+        pass
+    first.__exit__(None, None, None)
+    with pytest.raises(ScavengeError), held("c", shared=False):
+        pass  # the file is still there, so the second one's lock counts
+    second.__exit__(None, None, None)
+    assert not (tmp_path / LOCK).exists()
+    with (
+        held("c", shared=False),
+        pytest.raises(ScavengeError, match="written by c"),
+        held("d", shared=True),
+    ):
+        pass
+
+
+def test_a_directory_that_is_gone_needs_no_unlocking(tmp_path: Path) -> None:
+    directory = tmp_path / "dataset"
+    directory.mkdir()
+    with one_at_a_time(str(directory), clock=FakeClock(), who="a", say=str):
+        (directory / LOCK).unlink()
+        directory.rmdir()
