@@ -108,18 +108,18 @@ def cached_datasets(jobenv: JobEnvironment, nodes: Sequence[str]) -> dict[int, k
     return ask_what_is_held(jobenv, *jobenv.dir_control(), nodes=nodes).datasets
 
 
-def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str], *cntldirs: str) -> Held:
-    """Give entries of flush.scr without name and flags what the cache index knows; add missing ones.
+def refill_flush_file(jobenv: JobEnvironment, held: Held) -> None:
+    """Give entries of flush.scr without name and flags what the caches know; add missing ones.
 
     The C library makes such entries after a fetch or a rebuild; without the rest no scavenge would
-    find them. A damaged flush file is kept as ``flush.scr.damaged`` and made anew. Returns what the nodes
-    have in cache; ``cntldirs``: the control directories on them, by default those of the job.
+    find them. A damaged flush file is kept as ``flush.scr.damaged`` and made anew.
+
+    Raises:
+        OSError: the flush file cannot be read or written.
     """
-    held = ask_what_is_held(jobenv, *(cntldirs or jobenv.dir_control()), nodes=nodes)
-    found = held.datasets
-    if not found:
-        return held
-    path = os.path.join(jobenv.dir_scr(), "flush.scr")
+    if not held.datasets:
+        return
+    path = flush_path(jobenv)
     try:
         tree = kvtree.read(path)
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str], *cntldirs: s
         os.replace(path, f"{path}.damaged")
         tree = kvtree.KVTree()
     changed = False
-    for dataset_id, descriptor in sorted(found.items()):
+    for dataset_id, descriptor in sorted(held.datasets.items()):
         if flush.entry(tree, dataset_id) is None:
             flush.put_dataset(tree, dataset_id, descriptor)
             if _in_prefix(jobenv, dataset_id, descriptor):
@@ -139,7 +139,26 @@ def refill_flush_file(jobenv: JobEnvironment, nodes: Sequence[str], *cntldirs: s
             changed |= flush.refill(tree, dataset_id, descriptor)
     if changed:
         kvtree.write(path, tree)
-    return held
+
+
+def not_in_flush_file(jobenv: JobEnvironment, held: Held) -> dict[int, dataset.Descriptor]:
+    """Return what nodes hold, by id, that neither flush.scr names nor the index has as complete."""
+    try:
+        tree = kvtree.read(flush_path(jobenv))
+    except (OSError, FormatError):
+        tree = kvtree.KVTree()
+    found = {}
+    for dataset_id, descriptor in sorted(held.datasets.items()):
+        entry = flush.entry(tree, dataset_id)
+        named = entry is not None and (entry.name or flush.PFS in entry.locations)
+        if not named and not _in_prefix(jobenv, dataset_id, descriptor):
+            found[dataset_id] = dataset.parse(descriptor)
+    return found
+
+
+def flush_path(jobenv: JobEnvironment) -> str:
+    """Return the path of the flush file."""
+    return os.path.join(jobenv.dir_scr(), "flush.scr")
 
 
 def describe_in_flush_file(
@@ -150,14 +169,17 @@ def describe_in_flush_file(
     The program may be running, whose library writes that file, too.
 
     Raises:
-        ScrError, OSError: as ``refill_flush_file`` does.
+        ScrError: the nodes cannot be asked.
+        OSError: as ``refill_flush_file`` does.
     """
     try:
-        found = flush.entry(kvtree.read(os.path.join(jobenv.dir_scr(), "flush.scr")), dataset_id)
+        found = flush.entry(kvtree.read(flush_path(jobenv)), dataset_id)
     except (FileNotFoundError, FormatError):
         found = None
     if found is None or not found.descriptor:
-        refill_flush_file(jobenv, nodes, cntldir)
+        # By hand also into a prefix that was made anew.
+        os.makedirs(jobenv.dir_scr(), exist_ok=True)
+        refill_flush_file(jobenv, ask_what_is_held(jobenv, cntldir, nodes=nodes))
 
 
 def _in_prefix(jobenv: JobEnvironment, dataset_id: int, descriptor: kvtree.KVTree) -> bool:

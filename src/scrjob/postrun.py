@@ -15,7 +15,13 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
 
-from scrjob.cached import Held, refill_flush_file
+from scrjob.cached import (
+    Held,
+    ask_what_is_held,
+    flush_path,
+    not_in_flush_file,
+    refill_flush_file,
+)
 from scrjob.errors import FormatError, NotInAllocationError, ScavengeError, ScrError
 from scrjob.formats import dataset, flush, kvtree, paths
 from scrjob.formats.index import Index
@@ -276,13 +282,32 @@ def save_datasets(
     say(f"downnodes: {sorted(down)}")
     say(f"upnodes:   {up}")
     with lostnodes.heeded(jobenv, up, say):
-        held = None
-        if up:
-            try:
-                held = refill_flush_file(jobenv, up)
-            except (ScrError, OSError) as error:  # it only adds to what the flush file says
-                logger.warning("the flush file is used as it is: %s", error)
-        return _Saver(jobenv, up, log, say, detail or say, held, progress).save()
+        held, unknown = _take_stock(jobenv, up) if up else (None, [])
+        saved = _Saver(jobenv, up, log, say, detail or say, held, progress).save()
+    return Postrun([*saved.datasets, *unknown], saved.newest_safe and not unknown)
+
+
+def _take_stock(jobenv: JobEnvironment, up: Sequence[str]) -> tuple[Optional[Held], list[Saved]]:
+    """Have flush.scr name all that nodes hold; returns that, and what it then does not name for an error."""
+    try:
+        held = ask_what_is_held(jobenv, *jobenv.dir_control(), nodes=up)
+    except ScrError as error:  # it only adds to what the flush file says
+        logger.warning("the flush file is used as it is: %s", error)
+        return None, []
+    try:
+        refill_flush_file(jobenv, held)
+    except OSError as error:
+        why = f"{flush_path(jobenv)} cannot be written: {error.strerror or error}"
+        logger.warning("the flush file is used as it is: %s", why)
+        # Whoever names another prefix than the job's must not read that there was nothing to save.
+        hint = f"{why}; is {jobenv.dir_prefix()} the prefix directory of this job?"
+        return held, [
+            Saved(
+                number, about.name or "", "checkpoint" if about.is_ckpt else "output", False, hint
+            )
+            for number, about in not_in_flush_file(jobenv, held).items()
+        ]
+    return held, []
 
 
 def postrun(jobenv: JobEnvironment, verbose: bool = False, log: Any = None) -> None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,3 +64,39 @@ def test_what_is_not_there_any_more(
     assert "scavenge: Scavenging files for dataset checkpoint.1 to " in out
     assert err.splitlines()[-1].startswith("scr_scavenge: dataset 1 (checkpoint.1) is not complete")
     assert not job.is_listed(1)
+
+
+def test_wrong_prefix_is_told_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prefix").mkdir()
+    job = Job(tmp_path / "prefix", monkeypatch, Cached(1))
+    shutil.rmtree(job.prefix)
+    assert scr_scavenge.main(["-i", "1"]) == 1
+    assert capsys.readouterr().err == (
+        f"scr_scavenge: {job.prefix}: no such directory: name the prefix directory of the job, "
+        "by --prefix or SCR_PREFIX\n"
+    )
+    assert not job.prefix.exists()
+
+
+def test_prefix_that_was_made_anew_gets_the_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path, monkeypatch, Cached(1))
+    shutil.rmtree(job.prefix / ".scr")
+    assert scr_scavenge.main(["-i", "1"]) == 0
+    assert job.is_listed(1)
+
+
+def test_reader_of_the_steps_that_goes_away_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in ``scr_scavenge -v -i 1 | head``: the data is what counts."""
+    job = Job(tmp_path, monkeypatch, Cached(1))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert scr_scavenge.main(["-i", "1", "-v"]) == 0
+    assert job.is_listed(1)

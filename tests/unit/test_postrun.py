@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from cachedworld import Cached, cached_job
 from scripted_cluster import Cluster
+from scrjob.cached import ask_what_is_held, not_in_flush_file
 from scrjob.formats import flush, kvtree
 from scrjob.formats.dataset import Descriptor, build
 from scrjob.formats.index import Index
@@ -171,6 +173,31 @@ def test_entries_that_a_second_start_lost_are_refilled_and_saved(cluster: Cluste
     assert job.nodes.copies == [2]
     assert done.newest_safe
     assert job.current() == "checkpoint.2"
+
+
+def test_what_nodes_hold_and_the_prefix_does_not_know_is_not_safe(cluster: Cluster) -> None:
+    """A prefix directory that is not the job's has no .scr: that is not a job without data."""
+    job = Job(cluster, Cached(1, "output"), Cached(2))
+    shutil.rmtree(cluster.prefix / ".scr")
+    done = job.save()
+    assert safe(done) == {1: False, 2: False}
+    assert [row.kind for row in done.datasets] == ["output", "checkpoint"]
+    assert not done.newest_safe
+    path = cluster.prefix / ".scr" / "flush.scr"
+    assert done.datasets[0].how == (
+        f"{path} cannot be written: No such file or directory; "
+        f"is {cluster.prefix} the prefix directory of this job?"
+    )
+    assert not path.parent.exists()
+
+
+def test_what_the_index_or_the_flush_file_has_is_known(cluster: Cluster) -> None:
+    job = Job(cluster, Cached(1), Cached(2))
+    job.save()
+    held = ask_what_is_held(job.env, *job.env.dir_control(), nodes=["n1"])
+    assert list(not_in_flush_file(job.env, held)) == []
+    (cluster.prefix / ".scr" / "flush.scr").unlink()
+    assert list(not_in_flush_file(job.env, held)) == [1]  # 2 is in the index
 
 
 @pytest.mark.parametrize("stale", ["n1", "n2"])

@@ -91,6 +91,14 @@ def tell(line: str) -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
+def narrate(line: str) -> None:
+    """Write a line to stdout that tells what is done. That nobody can read it must not end the work."""
+    try:
+        print(line, flush=True)
+    except OSError:  # a reader that went away, as of a pipe to ``head``, or a full disk
+        _drop_stdout()
+
+
 def environ() -> dict[str, str]:
     """Return a copy of the process's environment, for commands too light to need a whole context."""
     return dict(os.environ)  # noqa: TID251 - commands are where the environment comes in

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from scrjob._clock import SystemClock
+from scrjob.commands._shared import narrate
 
 
 def _date(when: float) -> str:
@@ -25,12 +26,12 @@ class Timing:
     def say(self, line: str) -> None:
         """Print one line with the program's name if the user wants it."""
         if self._verbose:
-            print(f"{self._prog}: {line}", flush=True)
+            narrate(f"{self._prog}: {line}")
 
     def show(self, line: str) -> None:
         """Print one line as it is if the user wants it."""
         if self._verbose:
-            print(line, flush=True)
+            narrate(line)
 
     def end(self) -> None:
         """Print when it ended and how many whole seconds it took."""

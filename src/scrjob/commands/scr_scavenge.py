@@ -6,6 +6,7 @@ Exit code 0: the dataset is safe; 73: it could not be made safe; 1: a usage erro
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Optional, Sequence
 
@@ -13,6 +14,8 @@ from scrjob.commands._shared import (
     add_prefix,
     add_verbose,
     make_parser,
+    narrate,
+    one_line,
     printable,
     run_command,
     tell,
@@ -66,6 +69,11 @@ def _run(argv: list[str]) -> int:
     from scrjob.supervisor import lostnodes  # noqa: PLC0415 - not for --help
 
     jobenv = JobEnv(prefix=given.prefix)
+    if not os.path.isdir(jobenv.dir_prefix()):
+        raise UsageError(
+            f"{jobenv.dir_prefix()}: no such directory: name the prefix directory of the job, "
+            "by --prefix or SCR_PREFIX"
+        )
     nodes = expand_hosts(given.jobset) if given.jobset else jobenv.job_nodes()
     if not nodes:
         raise UsageError("no nodes: name them with --jobset, or run inside an allocation")
@@ -79,26 +87,27 @@ def _run(argv: list[str]) -> int:
         try:
             describe_in_flush_file(jobenv, int(given.id), nodes, cntldir)
         except (ScrError, OSError) as error:  # it only adds to what the flush file says
-            warn(f"the flush file is used as it is: {error}")
+            warn(f"the flush file is used as it is: {one_line(error)}")
         result = scavenge_dataset(
             jobenv,
             nodes,
             given.id,
             cntldir,
             log=log,
-            say=print if given.verbose else _silent,
+            say=narrate if given.verbose else _silent,
             relocations=given.relocate,
             verify=given.verify,
             flush_ended=given.flush_ended,
             progress=progress(warn),
         )
-    prune_after(jobenv, result.dataset_id, print if given.verbose else _silent)
+    prune_after(jobenv, result.dataset_id, narrate if given.verbose else _silent)
     how = "was complete already" if result.was_there else f"{len(result.rebuilt)} files rebuilt"
     if result.repaired:
         how += f", among them {len(result.repaired)} that were damaged in cache"
-    print(
-        f"{result.name}: {result.files} files, {result.bytes} bytes in {jobenv.prefix} ({how})",
-        file=sys.stderr,
+    tell(
+        printable(
+            f"{result.name}: {result.files} files, {result.bytes} bytes in {jobenv.prefix} ({how})"
+        )
     )
     return 0
 
