@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import stat
+from functools import lru_cache
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple, Optional
 
 from scrjob._fsio import atomic_write, fsync_dir, read_bounded
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+Real = Callable[[str], str]
+
+DIRECTORIES = 4096  # of which it is remembered where they are in truth
 
 
 class Pruned(NamedTuple):
@@ -66,8 +70,9 @@ def prune(prefix: str, newest_id: int, keep: int, say: Say) -> list[Pruned]:
     if not doomed and not left:
         return []
     gone = {*left, *(entry.id for entry in doomed)}
+    real = _follower()
     try:
-        stay = _files_of_others(prefix, gone)
+        stay = _files_of_others(prefix, gone, real)
     except (OSError, FormatError) as error:
         say(
             f"no old checkpoint is deleted, for the files of another dataset are not known: {error}"
@@ -77,11 +82,11 @@ def prune(prefix: str, newest_id: int, keep: int, say: Say) -> list[Pruned]:
     for entry in doomed:
         name = entry.descriptor.name or ""
         _take_off(prefix, index, entry)
-        files = _delete(prefix, entry.id, stay)
+        files = _delete(prefix, entry.id, stay, real)
         say(f"deleted checkpoint {name} (dataset {entry.id}): the prefix keeps {keep}")
         done.append(Pruned(entry.id, name, files))
     for dataset_id, name in left.items():
-        files = _delete(prefix, dataset_id, stay)
+        files = _delete(prefix, dataset_id, stay, real)
         say(f"deleted what was left of checkpoint {name} (dataset {dataset_id})")
         done.append(Pruned(dataset_id, name, files))
     return done
@@ -143,7 +148,7 @@ def _half_deleted(prefix: str, index: Index) -> dict[int, str]:
             name = str(json.loads(read_bounded(note))["name"])
         except FileNotFoundError:
             continue
-        except (OSError, FormatError, ValueError, KeyError, TypeError):
+        except (OSError, FormatError, ValueError, KeyError, TypeError, RecursionError):
             name = "?"
         if index.entry(dataset_id) is None:
             found[dataset_id] = name
@@ -157,8 +162,14 @@ def _directories(prefix: str) -> list[int]:
     return sorted(number for number in found if number is not None)
 
 
-def _files_of_others(prefix: str, gone: Iterable[int]) -> set[str]:
-    """Return the paths of those files of ``gone`` that a dataset which stays has, too.
+def _follower() -> Real:
+    """Return what tells where a file is in truth: two datasets may know a directory by different names."""
+    real_dir = lru_cache(DIRECTORIES)(os.path.realpath)
+    return lambda path: os.path.join(real_dir(os.path.dirname(path)), os.path.basename(path))
+
+
+def _files_of_others(prefix: str, gone: Iterable[int], real: Real) -> set[str]:
+    """Return the true paths of those files of ``gone`` that a dataset which stays has, too.
 
     No more is kept in memory than what is to be deleted: a prefix may hold very many output sets.
 
@@ -169,12 +180,12 @@ def _files_of_others(prefix: str, gone: Iterable[int]) -> set[str]:
     doomed: set[str] = set()
     for dataset_id in going:
         with contextlib.suppress(FileNotFoundError, FormatError):  # as when it is deleted
-            doomed.update(_listed(prefix, dataset_id))
+            doomed.update(map(real, _listed(prefix, dataset_id)))
     stay: set[str] = set()
     for dataset_id in set(_directories(prefix)).difference(going):
         # Without a list it is being written, or was never complete.
         if os.path.lexists(paths.rank2file(prefix, dataset_id)):
-            stay.update(doomed.intersection(_listed(prefix, dataset_id)))
+            stay.update(doomed.intersection(map(real, _listed(prefix, dataset_id))))
     return stay
 
 
@@ -193,7 +204,7 @@ def _take_off(prefix: str, index: Index, entry: IndexEntry) -> None:
     index.write(paths.index_file(prefix))
 
 
-def _delete(prefix: str, dataset_id: int, stay: set[str]) -> int:
+def _delete(prefix: str, dataset_id: int, stay: set[str], real: Real) -> int:
     """Delete a dataset that is not listed any more; returns how many files of the program went."""
     hidden = paths.dataset_dir(prefix, dataset_id)
     with contextlib.suppress(FileNotFoundError):
@@ -208,7 +219,7 @@ def _delete(prefix: str, dataset_id: int, stay: set[str]) -> int:
     ):  # all of its files were deleted before
         listed = list(_listed(prefix, dataset_id))
     for path in listed:
-        if path not in stay and _unlink(guard, path):
+        if real(path) not in stay and _unlink(guard, path):
             deleted += 1
         parents.add(os.path.dirname(path))
     _remove_empty(guard.prefix, parents)

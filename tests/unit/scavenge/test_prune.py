@@ -149,6 +149,21 @@ def test_files_that_another_dataset_has_too_stay(prefix: Prefix) -> None:
     assert prefix.is_sound()
 
 
+@pytest.mark.parametrize("through", [1, 2])
+def test_files_that_another_dataset_knows_by_another_name_stay(
+    prefix: Prefix, through: int
+) -> None:
+    """One of the two goes through a link to the directory."""
+    (prefix.home / "data").mkdir(parents=True)
+    (prefix.home / "link").symlink_to("data")
+    directory = {1: "data", 2: "data", through: "link"}
+    prefix.add(1, files=["d1/own", f"{directory[1]}/shared"])
+    prefix.add(2, files=["d2/own", f"{directory[2]}/shared"])
+    assert prefix.prune(2, 1) == [1]
+    assert prefix.there() == ["d2", "data", "link"]
+    assert prefix.is_sound()
+
+
 def test_nothing_goes_while_the_files_of_another_dataset_are_not_known(prefix: Prefix) -> None:
     for number in (1, 2, 3):
         prefix.add(number)
@@ -189,7 +204,9 @@ def test_names_that_lead_out_of_the_prefix(prefix: Prefix, tmp_path: Path) -> No
 def test_only_what_could_be_deleted_is_kept_in_memory(prefix: Prefix) -> None:
     prefix.add(11, files=["d11/a", "d11/b"])
     prefix.add(12, files=["d11/a", "d12/b", "d12/c"])
-    assert module._files_of_others(str(prefix.home), [11]) == {str(prefix.home / "d11/a")}
+    assert module._files_of_others(str(prefix.home), [11], module._follower()) == {
+        str(prefix.home / "d11/a")
+    }
 
 
 def test_directories_of_others_and_foreign_files_stay(prefix: Prefix) -> None:
