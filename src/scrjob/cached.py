@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ASK_S = 20.0
+_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError)
 
 
 class Held(NamedTuple):
@@ -77,7 +78,7 @@ def ask_what_is_held(
         try:
             for row in json.loads(result.stdout(node) or "[]"):
                 _take(held, node, row)
-        except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
+        except _SENSELESS as error:
             what = "its list of cached datasets makes no sense"
             logger.log(level, "node %s: %s: %s", node, what, error)
     return held

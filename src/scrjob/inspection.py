@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ASK_S = 60.0
+_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError)
 
 
 class Inspected(NamedTuple):
@@ -83,7 +84,7 @@ def recoverable(
             logger.log(level, "node %s: %s", node, result.stderr(node).strip())
         try:
             answers += [checked(row) for row in json.loads(result.stdout(node))["datasets"]]
-        except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
+        except _SENSELESS as error:
             logger.log(
                 level, "node %s: its answer makes no sense, it counts as lost: %r", node, error
             )

@@ -27,6 +27,7 @@ class Cached(NamedTuple):
     seconds: float = 0.0
     lost: bool = False
     name: str = ""
+    files: int = 1
 
     @property
     def descriptor(self) -> kvtree.KVTree:
@@ -38,7 +39,7 @@ class Cached(NamedTuple):
                 is_output="output" in self.kind,
                 ckpt=self.id,
                 created_us=self.id * 1_000_000,
-                files=1,
+                files=self.files,
                 size_bytes=self.size,
                 complete=True,
             )

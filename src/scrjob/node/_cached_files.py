@@ -62,7 +62,7 @@ def locate(
     except FileNotFoundError:
         pass  # nothing was ever cached here
     except (UnsafePathError, FormatError, OSError) as error:
-        damage = f"Failed to read cache index: {error}"
+        damage = f"Failed to read cache index: {reason(error)}"
     entry = cindex.datasets(tree).get(dataset_id)
     if entry is None or entry.path is None:
         return Located(None, f"{NOTHING_CACHED} for dataset id {dataset_id}", damage)
@@ -70,6 +70,17 @@ def locate(
     if None not in (held, created_us) and held != created_us:
         return Located(None, f"Another dataset of id {dataset_id} is cached here: it is not copied")
     return Located(relocate(entry.path, moves))
+
+
+def reason(error: Exception, told: str = "") -> str:
+    """Return why something failed, in words for people: the file unless ``told`` has it, and the reason."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    # A temporary file is named relative to its directory: nobody knows it.
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    return (
+        f"{path}: {error.strerror}" if path.startswith("/") and path not in told else error.strerror
+    )
 
 
 def is_copied(name: str) -> bool:

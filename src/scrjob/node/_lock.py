@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Callable, Iterator, NamedTuple, Optional
 
 from scrjob._clock import wait_for
 from scrjob._fsio import read_bounded
-from scrjob.errors import ScrError
+from scrjob.errors import FormatError, ScrError
 
 if TYPE_CHECKING:
     from scrjob.protocols import Clock
@@ -102,7 +102,7 @@ def _try(path: str) -> Optional[IO[bytes]]:
 
 
 def _holder(path: str) -> Optional[_Holder]:
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, FormatError, ValueError, TypeError, KeyError, RecursionError):
         content = json.loads(read_bounded(path, limit=4096))
         return _Holder(int(content["pid"]), int(content["start"]), str(content["namespace"]))
     return None

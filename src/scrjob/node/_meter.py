@@ -131,7 +131,8 @@ class Progress:
         }
         # Not to be able to tell is no reason not to copy.
         with contextlib.suppress(OSError):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            flags |= os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO of this name must not keep us waiting
             fd = os.open(self._temporary, flags, 0o666)
             try:
                 os.write(fd, json.dumps(content).encode("ascii"))

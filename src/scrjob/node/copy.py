@@ -30,6 +30,7 @@ from scrjob.node._cached_files import (
     is_copied,
     locate,
     open_trusted,
+    reason,
 )
 from scrjob.node._crew import Crew
 from scrjob.node._lock import BusyError, only_copy
@@ -85,6 +86,7 @@ class CopyOptions(NamedTuple):
         checksum: compute the CRC32 of each file.
         resume: keep a journal in the prefix, and do not copy again what it proves to be there; end a copy
             of the same dataset that is at work on this node.
+        shared: other nodes see this cache, too: with ``resume``, what their journals prove counts as well.
         created_us: when the dataset was created, microseconds since the epoch; a node that was away may
             hold an older one under a number that was used again, which is not copied.
         bytes_per_s: copy so much a second at most; None: no limit.
@@ -96,6 +98,7 @@ class CopyOptions(NamedTuple):
     moves: Iterable[Relocation] = ()
     checksum: bool = True
     resume: bool = False
+    shared: bool = False
     created_us: Optional[int] = None
     bytes_per_s: Optional[int] = None
     progress: bool = False
@@ -152,7 +155,9 @@ class _Copier:
         self.temporary = f".scrjob-copy.{dataset_id}.{host}.{os.urandom(4).hex()}"
         self.number = 0
         self.target = paths.dataset_dir(guard.prefix, dataset_id)
-        self.journal = Journal(self.target, host) if options.resume else None
+        self.journal = (
+            Journal(self.target, host, heeds_others=options.shared) if options.resume else None
+        )
         self.directories: dict[str, tuple[str, str]] = {}
         self.reader = Reader()
         self.files = self.bytes = self.skipped = 0
@@ -206,7 +211,8 @@ class _Copier:
             names = sorted(os.listdir(hidden))
         except OSError as error:
             self._say(
-                f"Failed to open directory {hidden} in dataset id {self.dataset_id}", str(error)
+                f"Failed to open directory {hidden} in dataset id {self.dataset_id}",
+                reason(error, hidden),
             )
             return
         if not names or not self._make_target():
@@ -263,7 +269,7 @@ class _Copier:
             self.guard.check_real(os.path.join(self.target, "."))
             make_dirs(self.target, SCR_DIR_MODE)
         except (FormatError, OSError) as error:
-            self._error(f"Failed to create directory {self.target}: {error}")
+            self._failed(f"Failed to create directory {self.target}", error)
             return False
         return True
 
@@ -276,12 +282,12 @@ class _Copier:
             name = filemap.file_name(rank)
         elif not is_copied(name):
             return
-        what = f"Failed to copy {path}"
+        what = f"Failed to copy {path} to {os.path.join(self.target, name)}"
         try:
             place = self._place(self.target, SCR_DIR_MODE)
             source = Source.open(path)
         except (FormatError, OSError) as error:
-            self._error(f"{what}: {error}")
+            self._failed(what, error)
             return
         self._add(source, place, name, what, FileMeta())
 
@@ -290,7 +296,7 @@ class _Copier:
         try:
             files = self.reader.read_metas(read_bounded(path), path)
         except (FormatError, OSError) as error:
-            self._error(f"Failed to read filemap: {error}")
+            self._failed("Failed to read filemap", error)
             return False
         for recorded, meta in files.items():
             source = relocate(recorded, self.guard.moves)
@@ -326,7 +332,7 @@ class _Copier:
                 return True
             place = self._place(directory, APP_DIR_MODE)
         except (FormatError, OSError) as error:
-            self._error(f"Failed to create path for file {recorded}: {error}")
+            self._failed(f"Failed to create path for file {recorded}", error)
             return False
         finally:
             if place is None and isinstance(found, Source):
@@ -335,7 +341,7 @@ class _Copier:
         if isinstance(found, Source):
             self._add(found, place, name, what, meta, is_counted=True)
         else:
-            self._error(f"{what}: {found}")
+            self._failed(what, found)
         return True
 
     def _directory(self, recorded: str) -> tuple[str, str]:
@@ -402,6 +408,9 @@ class _Copier:
     def _error(self, text: str) -> None:
         self.pending.append(self._error_line(text))
 
+    def _failed(self, what: str, error: Exception) -> None:
+        self._error(f"{what}: {reason(error, what)}")
+
     def _error_line(self, text: str) -> _Line:
         return _Line(error_line(self.host, f"{PROG}: {text}"), text)
 
@@ -433,7 +442,7 @@ class _Copier:
                 f"CRC32 mismatch detected when flushing file {source} to {transfer.target}"
             )
         elif transfer.error is not None:
-            yield self._error_line(f"{file.what}: {transfer.error}")
+            yield self._error_line(f"{file.what}: {reason(transfer.error, file.what)}")
         else:
             self._done(file)
 

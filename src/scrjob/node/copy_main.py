@@ -4,13 +4,14 @@
 ::
 
     scr_copy -c|--cntldir DIR -i|--id ID -d|--prefix DIR [-b|--buf BYTES] [-r|--crc]
-             [--relocate OLD=NEW] [--nocrc] [--resume] [--only-created MICROSECONDS]
-             [--bw BYTES] [--progress] [--json] [--identify]
+             [--relocate OLD=NEW] [--nocrc] [--resume] [--shared]
+             [--only-created MICROSECONDS] [--bw BYTES] [--progress] [--json] [--identify]
 
 ``--relocate`` (may be repeated): recorded paths below OLD are really below NEW, for a prefix or a
 cache that was moved or is mounted elsewhere. ``--nocrc``: no checksums, the kernel may copy by
 itself. ``--resume``: keep a journal, copy nothing twice, and end a copy of the same dataset that a dead
-supervisor left at work on this node. ``--only-created``: only a dataset that was created
+supervisor left at work on this node. ``--shared``: other nodes see this cache, too: with ``--resume`` their
+journals count as well. ``--only-created``: only a dataset that was created
 at this moment (since the epoch), no other of its number. ``--bw``: so many bytes a second at most.
 ``--progress``: keep ``scrjob.progress.<host>`` in the dataset's directory in the prefix while copying: a JSON
 object with total_bytes, done_bytes, total_files, done_files, updated (Unix seconds).
@@ -56,6 +57,7 @@ OPTIONS = (
     Option("relocate", takes=True, whole=True),
     Option("nocrc", whole=True),
     Option("resume", whole=True),
+    Option("shared", whole=True),
     Option("only-created", takes=True, whole=True),
     Option("bw", takes=True, whole=True),
     Option("progress", whole=True),
@@ -123,6 +125,7 @@ def _run(words: Sequence[str]) -> int:
         moves=relocations,
         checksum="nocrc" not in given,
         resume="resume" in given,
+        shared="shared" in given,
         created_us=_number(given["only-created"]) if "only-created" in given else None,
         bytes_per_s=bytes_per_s,
         progress="progress" in given,

@@ -23,6 +23,9 @@ _PREFIX = "scrjob.copy."
 _SUFFIX = ".jsonl"
 _quoted = json.JSONEncoder().encode
 _FIELDS = ("size", "mtime_ns", "source_mtime_ns")
+_AS_FILE = (
+    os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+)  # a FIFO of this name must not keep us waiting
 
 _Known = Tuple[
     int, int, int, Optional[int]
@@ -42,12 +45,19 @@ class Record(NamedTuple):
 class Journal:
     """The journal of one node for one dataset. Nothing is read or created before it is needed.
 
+    Args:
+        directory: the dataset's in the prefix.
+        host: name of this node.
+        heeds_others: what the journals of other nodes prove counts, too.
+
     Attributes:
         is_whole: all that was added is in the file.
     """
 
-    def __init__(self, directory: str, host: str) -> None:
+    def __init__(self, directory: str, host: str, *, heeds_others: bool = False) -> None:
+        self._directory = directory
         self._path = os.path.join(directory, f"{_PREFIX}{host}{_SUFFIX}")
+        self._heeds_others = heeds_others
         self._known: Optional[dict[str, _Known]] = None
         self._fd = -1
         self.is_whole = True
@@ -61,7 +71,9 @@ class Journal:
             source: what is to be copied.
         """
         if self._known is None:
-            self._known = dict(_read(self._path))
+            self._known = {}
+            for path in [*(_journals(self._directory) if self._heeds_others else ()), self._path]:
+                self._known.update(_read(path))
         if not self._known:
             return None
         relative = place.relative(name)
@@ -86,7 +98,7 @@ class Journal:
         data = memoryview(("\n" + "".join(map(_line, records))).encode("ascii"))
         try:
             if self._fd < 0:
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _AS_FILE
                 self._fd = os.open(self._path, flags, 0o666)
             while data:
                 data = data[os.write(self._fd, data) :]
@@ -111,12 +123,20 @@ def known_crcs(directory: str, prefix: str) -> dict[str, int]:
     bytes back, so another checksum is damage.
     """
     found = {}
-    for name in sorted(os.listdir(directory)):
-        if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
-            for relative, (_, _, _, crc) in dict(_read(os.path.join(directory, name))).items():
-                if crc is not None:
-                    found[os.path.join(prefix, relative)] = crc
+    for journal in _journals(directory):
+        for relative, (_, _, _, crc) in dict(_read(journal)).items():
+            if crc is not None:
+                found[os.path.join(prefix, relative)] = crc
     return found
+
+
+def _journals(directory: str) -> list[str]:
+    names = sorted(os.listdir(directory))
+    return [
+        os.path.join(directory, name)
+        for name in names
+        if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+    ]
 
 
 def _line(record: Record) -> str:
@@ -130,7 +150,10 @@ def _line(record: Record) -> str:
 
 def _read(path: str) -> Iterator[tuple[str, _Known]]:
     # No journal, or one that cannot be read, proves nothing: all is copied.
-    with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
+    with (
+        contextlib.suppress(OSError),
+        open(path, encoding="ascii", errors="replace", opener=_opener) as file,
+    ):
         for line in file:
             record = _parse(line)
             if record is not None:
@@ -138,10 +161,14 @@ def _read(path: str) -> Iterator[tuple[str, _Known]]:
                 yield record["path"], (size, mtime_ns, source_mtime_ns, record["crc"])
 
 
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | _AS_FILE)
+
+
 def _parse(line: str) -> Optional[dict[str, Any]]:
     try:
         record: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if (
         isinstance(record, dict)

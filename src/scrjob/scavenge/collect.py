@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
@@ -13,6 +14,7 @@ from scrjob.cli.scr_copy import SCRCopy, without_report
 from scrjob.formats import dataset, paths
 from scrjob.node.copy import NOTHING_CACHED
 from scrjob.redundancy.paths import is_below
+from scrjob.remoteexec.remoteexec import RemoteExecResult
 from scrjob.scavenge.answers import NodeCopy
 from scrjob.scavenge.lanes import run_in_lanes
 from scrjob.scavenge.timing import time_left
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from scrjob.errors import ScrError
     from scrjob.formats.kvtree import KVTree
     from scrjob.protocols import JobEnvironment
-    from scrjob.remoteexec.remoteexec import RemoteExecResult
     from scrjob.scavenge.progress import Progress
     from scrjob.scavenge.settings import ScavengeSettings
 
@@ -32,6 +33,11 @@ logger = logging.getLogger(__name__)
 NO_LIMIT_S = 24 * 3600.0  # for the copy, where the end of the allocation is not known
 COPY_SHARE = 0.75  # of the time left; the rest is for rebuild and verification
 LEAST_COPY_S = 10.0  # an attempt, however late it is
+INCOMPLETE_LIMIT = (
+    2  # nodes that could not copy all of a cache that they share: it is not the nodes
+)
+LOST = "the node was lost before it was to copy"
+TOO_LATE = "its turn did not come in the time for the copy"
 
 Say = Callable[[str], None]
 
@@ -87,6 +93,7 @@ class Collector:
         self._clock = jobenv.context.clock
         self._program = SCRCopy(self._prefix, context=jobenv.context)
         self._said: dict[str, tuple[str, str]] = {}
+        self._tried: dict[str, list[str]] = {}
         self.seconds = 0.0
 
     def copy_limit(self) -> float:
@@ -97,7 +104,8 @@ class Collector:
     def collect(self, nodes: Sequence[str], deadline: Deadline) -> list[NodeCopy]:
         """Copy on ``nodes`` and return what each did, in their order.
 
-        Of nodes that see the same cache one copies; if it does not answer, the next one does.
+        Of nodes that see the same cache one copies; if it does not answer, or cannot copy all, the next
+        one does, which need not copy again what the first has.
 
         Raises:
             ScrError: remote execution is broken.
@@ -112,8 +120,10 @@ class Collector:
         done: dict[str, NodeCopy] = {}
         if nodes:
             groups = self._groups(nodes)
+            is_shared = any(len(group) > 1 for group in groups)
             while groups:
-                for copy in self._copy_on([group[0] for group in groups], deadline):
+                copiers = [group[0] for group in groups]
+                for copy in self._copy_on(copiers, deadline, is_shared=is_shared):
                     done[copy.node] = copy
                 groups = self._share(groups, done, deadline)
             self._keep_output(nodes)
@@ -142,20 +152,28 @@ class Collector:
         return self._held.copiers(self._dataset_id, nodes)
 
     def _share(
-        self, groups: Sequence[Sequence[str]], done: dict[str, NodeCopy], deadline: Deadline
+        self, groups: Sequence[list[str]], done: dict[str, NodeCopy], deadline: Deadline
     ) -> list[list[str]]:
-        """Enter those for whom another node has copied; returns the groups for which none has."""
+        """Enter those for whom another node has copied; returns the groups for which none has all."""
         again = []
-        for first, *others in groups:
-            if others and done[first].rc is None and not deadline.passed():
-                again.append(list(others))
+        for group in groups:
+            first, *others = group
+            rc = done[first].rc
+            tried = self._tried.setdefault(group[-1], [])
+            tried.append(first)
+            faults = sum(bool(done[node].rc) for node in tried)
+            if others and rc != 0 and faults < INCOMPLETE_LIMIT and not deadline.passed():
+                again.append(others)
                 continue
+            _count_once([node for node in tried if done[node].bytes is not None], done)
             for node in others:
-                done[node] = NodeCopy(node, done[first].rc, 0, 0, shares=first)
+                done[node] = NodeCopy(node, rc, 0, 0, shares=first)
         return again
 
-    def _copy_on(self, nodes: Sequence[str], deadline: Deadline) -> list[NodeCopy]:
-        argv = self._command(len(nodes))
+    def _copy_on(
+        self, nodes: Sequence[str], deadline: Deadline, *, is_shared: bool
+    ) -> list[NodeCopy]:
+        argv = self._command(len(nodes), is_shared=is_shared)
         watch = Watch(
             self._directory,
             dataset_id=self._dataset_id,
@@ -171,21 +189,26 @@ class Collector:
         rexec = self._jobenv.rexec.heeding(lambda: {*lost(), *watch.stalled})
 
         def call(group: Sequence[str]) -> RemoteExecResult:
-            watch.begin(group)
-            began.update(dict.fromkeys(group, self._clock.monotonic()))
-            result: RemoteExecResult = rexec.bounded(deadline.left()).rexec(
-                argv, list(group), self._jobenv
-            )
+            gone = {*lost()}
+            there = [node for node in group if node not in gone]
+            left = deadline.left()
+            if not there or (began and left <= 0):
+                return RemoteExecResult(argv, ())
+            watch.begin(there)
+            began.update(dict.fromkeys(there, self._clock.monotonic()))
+            result: RemoteExecResult = rexec.bounded(left).rexec(argv, there, self._jobenv)
             return result
 
         def enter(result: RemoteExecResult, group: Sequence[str]) -> Sequence[NodeCopy]:
             moment = self._clock.monotonic()
-            copies = [
-                self._of_node(result, node, watch.stalled.get(node))._replace(
-                    seconds=moment - began[node]
-                )
-                for node in group
-            ]
+            copies = []
+            for node in group:
+                if node not in began:
+                    why = LOST if node in lost() else TOO_LATE
+                    copies.append(NodeCopy(node, None, errors=(why,)))
+                    continue
+                copy = self._of_node(result, node, watch.stalled.get(node))
+                copies.append(copy._replace(seconds=moment - began[node]))
             watch.end(copies)
             return copies
 
@@ -198,8 +221,8 @@ class Collector:
         with watch.looking():
             return run_in_lanes(nodes, self._settings.width, call=call, enter=enter, fail=fail)
 
-    def _command(self, nodes: int) -> list[str]:
-        hints = ["--resume", "--progress"]
+    def _command(self, nodes: int, *, is_shared: bool) -> list[str]:
+        hints = ["--resume", "--progress", *(["--shared"] if is_shared else [])]
         bandwidth = self._settings.node_bandwidth(nodes)
         if bandwidth is not None:
             hints += ["--bw", str(bandwidth)]
@@ -221,7 +244,8 @@ class Collector:
         for path in told.damaged:
             if is_below(os.path.realpath(path), os.path.realpath(self._prefix)):
                 logger.warning("scavenge: %s has other bytes than were recorded: removed", path)
-                os.unlink(path)
+                with contextlib.suppress(FileNotFoundError):  # another node said so, too
+                    os.unlink(path)
         return NodeCopy(
             node,
             told.rc,
@@ -260,3 +284,11 @@ class Collector:
             nbytes=sum(copy.bytes or 0 for copy in known) if known else None,
             files=sum(copy.files or 0 for copy in known) if known else None,
         )
+
+
+def _count_once(nodes: Sequence[str], done: dict[str, NodeCopy]) -> None:
+    """Let only one of the nodes that told of the same cache count for its files: the one that has most."""
+    best = max(nodes, key=lambda node: done[node].bytes or 0, default="")
+    for node in nodes:
+        if node != best:
+            done[node] = done[node]._replace(files=0, bytes=0)

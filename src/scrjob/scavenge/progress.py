@@ -27,6 +27,10 @@ RATE_S = 30.0  # the rate is that of so many seconds past
 NODES_SHOWN = 3
 
 _KIB = 1024
+_SENSELESS = (
+    *(OSError, FormatError, ValueError, KeyError, TypeError, OverflowError),
+    RecursionError,  # of very deeply nested brackets
+)
 
 
 class NodeProgress(NamedTuple):
@@ -110,7 +114,7 @@ def read_node(directory: str, node: str) -> Optional[NodeProgress]:
                 max(0, int(told[key]))
                 for key in ("done_bytes", "total_bytes", "done_files", "total_files")
             ]
-        except (OSError, FormatError, ValueError, KeyError, TypeError, OverflowError):
+        except _SENSELESS:
             continue
         return NodeProgress(node, *numbers)
     return None

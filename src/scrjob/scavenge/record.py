@@ -86,7 +86,7 @@ def _created(prefix: str, dataset_id: int) -> Optional[int]:
         tree = summary.parse(kvtree.read(paths.summary_file(prefix, dataset_id)))
         if tree.descriptor is not None:
             return dataset.parse(tree.descriptor).created_us
-    with contextlib.suppress(OSError, FormatError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, FormatError, ValueError, AttributeError, RecursionError):
         path = os.path.join(paths.dataset_dir(prefix, dataset_id), JOURNAL)
         created = json.loads(read_bounded(path)).get("created")
         return created if isinstance(created, int) else None

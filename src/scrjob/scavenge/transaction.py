@@ -6,6 +6,7 @@ Source: docs/scavenge.md.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Callable, ContextManager, Optional, Sequence, Union
@@ -179,7 +180,8 @@ class Transaction:
                 # Without them they are copied again, or rebuilt from the other members.
                 self.say(f"scavenge: {error}: once more")
                 for path in error.damaged:
-                    os.unlink(path)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
                 copies = self.copy(nodes, deadline_s)
             except (ScavengeError, UnrecoverableError) as error:
                 self.note("failed", copies, error=str(error))

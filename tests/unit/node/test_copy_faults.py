@@ -172,8 +172,10 @@ def test_a_really_full_disk(node: Node, tmp_path: Path) -> None:
     )
     said, _, listed = done.stdout.partition("Return code: 1\n")
     assert done.returncode == 1
-    told = [line.partition(": [Errno")[0].rpartition("/")[2] for line in said.splitlines()[:-1]]
-    assert said.count("No space left on device") == len(told)
+    told = [line.partition(": No space")[0].rpartition("/")[2] for line in said.splitlines()[:-1]]
+    assert said.count(": No space left on device\n") == len(told)
+    source, target = node.cache / "large", node.target("large")
+    assert f"Failed to copy file {source} to {target}: No space left on device\n" in said
     # While the large one fills the disk some small ones, and their filemap, may find no room either.
     assert told[0] == "large"
     names = sorted(os.path.basename(path) for path in node.meta)

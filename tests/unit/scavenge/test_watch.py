@@ -219,7 +219,8 @@ def test_only_files_of_active_nodes_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "7", '{"done_bytes": 1}', '{"done_bytes": "x"}', "\0" * 9000]
+    "content",
+    ["", "{", "[]", "7", '{"done_bytes": 1}', '{"done_bytes": "x"}', "\0" * 9000, "[" * 4096],
 )
 def test_progress_files_that_make_no_sense(tmp_path: Path, content: str) -> None:
     (tmp_path / "scrjob.progress.n1").write_text(content)
