@@ -111,6 +111,18 @@ def test_reasons(nodes: Nodes, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_silence_is_explained(nodes: Nodes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scr_inspect.main(["-d", "node2,node3"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "scr_inspect: no dataset can be recovered, of 1 that nodes have in cache; -v tells why"
+    )
+    nodes.nonsense = dict.fromkeys(datapath.NODES, '{"datasets": []}')
+    assert scr_inspect.main(["-f", "/wrong"]) == 1
+    assert capsys.readouterr().err == (
+        "scr_inspect: no node that answers has a dataset in cache (control directory /wrong)\n"
+    )
+
+
 def test_json(nodes: Nodes, capsys: pytest.CaptureFixture[str]) -> None:
     assert scr_inspect.main(["--json", "-d", "node3"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["datasets"]

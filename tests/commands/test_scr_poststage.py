@@ -69,7 +69,10 @@ def test_a_name_that_would_break_the_line(prefix, capsys):
 
 def test_no_prefix(tmp_path, capsys):
     assert scr_poststage.main([str(tmp_path / "none")]) == 1
-    error = f"scr_poststage: {tmp_path}/none/.scr: No such file or directory\n"
+    error = (
+        f"scr_poststage: {tmp_path}/none: no .scr directory: no job has run here; "
+        "name the prefix directory of one\n"
+    )
     assert capsys.readouterr() == ("", error)
 
 

@@ -230,7 +230,7 @@ def test_too_much_lost_leaves_the_index_alone(world):
     older.set_current("old")
     older.write(str(world.prefix / ".scr/index.scr"))
     before = (world.prefix / ".scr/index.scr").read_bytes()
-    with pytest.raises(UnrecoverableError, match="Insufficient files"):
+    with pytest.raises(UnrecoverableError, match="nothing brings back"):
         world.run(["node1", "node4"])
     assert (world.prefix / ".scr/index.scr").read_bytes() == before
     assert not (world.hidden / "summary.scr").exists()
@@ -557,5 +557,26 @@ def test_lost_set_of_ranks_is_told_with_what_the_nodes_said(world):
     world.rexec.answers["node2"] = (None, "", "")
     with pytest.raises(UnrecoverableError) as caught:
         world.run(["node1", "node2", "node4"])
-    assert "dataset 1 (ckpt.1) is not complete in" in str(caught.value)
-    assert "node2: no answer" in str(caught.value)
+    said = str(caught.value)
+    assert said.startswith(
+        f"dataset 1 (ckpt.1) is not complete in {world.prefix}: "
+        "nothing brings back the files of ranks 1, 2; XOR group 1 of 1 (filemaps): lost member "
+    )
+    assert said.endswith("; node2: no answer")
+
+
+def test_dataset_that_no_node_holds_is_told_as_that(world):
+    """A wrong number or control directory."""
+    world = world("xor_4")
+    nothing = "Failed to find cache directory for dataset id 1"
+    for node in datapath.NODES:
+        report = {"rc": 1, "files": 0, "bytes": 0, "skipped": 0, "errors": [nothing], "crc": {}}
+        told = json.dumps({"node": node, "dataset": 1, **report})
+        world.rexec.answers[node] = (1, f"scr_copy: {node}: {nothing}\n{told}\n", "")
+    world.rexec.answers["node2"] = (None, "", "")
+    with pytest.raises(UnrecoverableError) as caught:
+        world.run(datapath.NODES)
+    assert str(caught.value) == (
+        f"dataset 1 (ckpt.1) is not complete in {world.prefix}: no node that answers has it in cache "
+        "(control directory /set/per/node); node2: no answer; 3 of 4 nodes have nothing of it in cache"
+    )

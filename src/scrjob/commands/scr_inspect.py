@@ -16,6 +16,7 @@ from scrjob.commands._shared import (
     make_parser,
     printable,
     run_command,
+    tell,
 )
 from scrjob.errors import UsageError
 
@@ -78,7 +79,18 @@ def _run(argv: list[str]) -> int:
                 _explain(one)
         if good:
             print(" ".join(good))
+    if not good:
+        where = given.cntldir or jobenv.dir_control()[0]
+        tell(f"{PROG}: {printable(_nothing(found, where, verbose=given.verbose))}")
     return 0 if good else EXIT_FAILURE
+
+
+def _nothing(found: dict[int, Inspected], cntldir: str, *, verbose: bool) -> str:
+    """Return a line that says why nothing can be recovered."""
+    if not found:
+        return f"no node that answers has a dataset in cache (control directory {cntldir})"
+    hint = "" if verbose else "; -v tells why"
+    return f"no dataset can be recovered, of {len(found)} that nodes have in cache{hint}"
 
 
 def _explain(one: Inspected) -> None:

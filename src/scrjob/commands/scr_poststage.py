@@ -6,6 +6,7 @@ Exit code 0: all of them are complete now, or there was none; 1: some are not, a
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Optional, Sequence
 
@@ -44,6 +45,13 @@ def _run(argv: list[str]) -> int:
     from scrjob.supervisor.state import refuse_other_supervisors  # noqa: PLC0415 - same
 
     jobenv = JobEnv(prefix=given.prefix or given.directory)
+    try:
+        os.stat(jobenv.dir_scr())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{jobenv.prefix}: no .scr directory: no job has run here; "
+            "name the prefix directory of one"
+        ) from None
     refuse_other_supervisors(jobenv)
     code = 0
     for done in finish_all(jobenv.prefix, jobenv.context):

@@ -114,8 +114,11 @@ def inspect_index(path: str, moves: Sequence[Relocation] = ()) -> Iterator[dict[
         FormatError, OSError: the index cannot be read.
     """
     directory = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
-    # In a shared place somebody else could have made it.
-    check_private_dir(directory, uid=os.geteuid())
+    try:
+        # In a shared place somebody else could have made it.
+        check_private_dir(directory, uid=os.geteuid())
+    except FileNotFoundError:  # as on a spare node
+        return
     if os.path.isdir(path):
         path = os.path.join(path, paths.CINDEX_NAME)
     try:

@@ -96,6 +96,7 @@ def build_dataset(
     keep_current: bool = False,
     verify: Optional[Verify] = None,
     audit: Optional[Mapping[str, int]] = None,
+    explain: Optional[Say] = None,
 ) -> bool:
     """Make a dataset whole, list it in the index, and tell whether that is done.
 
@@ -113,6 +114,7 @@ def build_dataset(
         verify: called before anything is written that calls the dataset complete.
         audit: path -> CRC32 of what was copied; with it, be it empty, nothing is restored from members
             before they were checked against each other and against all checksums that are known.
+        explain: gets why files are missing for good; default: it is logged.
 
     Raises:
         UnsupportedVersionError: the index is of a newer version; it was not changed.
@@ -120,7 +122,7 @@ def build_dataset(
         OSError: reading or writing failed.
     """
     guard = PrefixGuard(prefix, moves)
-    builder = _Builder(guard, dataset_id, host, on_message, audit)
+    builder = _Builder(guard, dataset_id, host, on_message, audit, explain)
     found = _read_summary(guard.prefix, dataset_id)
     if force or found is None or not found.complete or found.descriptor is None:
         built = builder.make_whole(descriptor)
@@ -166,7 +168,9 @@ class _Builder:
         host: str,
         say: Say,
         audit: Optional[Mapping[str, int]],
+        explain: Optional[Say],
     ) -> None:
+        self.explain = explain or self._log_reason
         self.guard = guard
         self.audit = audit
         self.dataset_id = dataset_id
@@ -199,13 +203,9 @@ class _Builder:
             self.error(f"Dataset {self.dataset_id} has more than one value for the number of ranks")
             return None
         if missing:
-            logger.warning(
-                "dataset %d in %s is not complete: files of %d ranks are missing (%s), and no "
-                "redundancy file covers them",
-                self.dataset_id,
-                self.guard.prefix,
-                len(missing),
-                ", ".join(map(str, missing[:9])),
+            self.explain(
+                f"files of {len(missing)} ranks are missing ({', '.join(map(str, missing[:9]))}), "
+                "and no redundancy file covers them"
             )
             return None
         return Built(
@@ -263,13 +263,12 @@ class _Builder:
                 scan,
                 [k for k in keys if k in hopeless and hopeless[k].is_needed(has_filemap)],
             )
-        logger.warning(
-            "dataset %d in %s is not complete: %s",
-            self.dataset_id,
-            self.guard.prefix,
-            "; ".join(verdict.reasons()),
-        )
+        self.explain("; ".join(verdict.reasons()))
         return False
+
+    def _log_reason(self, why: str) -> None:
+        where = self.guard.prefix
+        logger.warning("dataset %d in %s is not complete: %s", self.dataset_id, where, why)
 
     def _refuse(self, scan: Scan, keys: List[GroupKey]) -> None:
         """Say what the C tool says of groups that cannot be rebuilt; for some schemes it tries."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Mapping, NamedTuple, Optional, Sequence
 
+from scrjob.node.copy import NOTHING_CACHED
+
 
 class NodeCopy(NamedTuple):
     """What one node did.
@@ -37,6 +39,11 @@ class NodeCopy(NamedTuple):
     def brought_any(self) -> bool:
         """Tell whether something of it is in the prefix, as far as is known."""
         return bool(self.files) or (self.files is None and self.rc == 0)
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Tell whether its cache does not know the dataset."""
+        return bool(self.errors) and all(e.startswith(NOTHING_CACHED) for e in self.errors)
 
 
 class ScavengeResult(NamedTuple):
@@ -71,6 +78,13 @@ class ScavengeResult(NamedTuple):
 
 def problems(copies: Sequence[NodeCopy]) -> str:
     """Return in one line what went wrong on the nodes."""
-    bad = [f"{copy.node}: {copy.errors[0]}" for copy in copies if copy.errors]
-    more = f"; and {len(bad) - 3} more nodes" if len(bad) > 3 else ""  # noqa: PLR2004 - of the next line
-    return "; ".join(bad[:3]) + more or f"{len(copies)} nodes reported no error"
+    bad = [f"{copy.node}: {copy.errors[0]}" for copy in copies if _is_bad(copy)]
+    told = bad[:3] + ([f"and {len(bad) - 3} more nodes"] if len(bad) > 3 else [])  # noqa: PLR2004 - of this line
+    nothing = sum(copy.holds_nothing for copy in copies)
+    if nothing:
+        told.append(f"{nothing} of {len(copies)} nodes have nothing of it in cache")
+    return "; ".join(told) or f"{len(copies)} nodes reported no error"
+
+
+def _is_bad(copy: NodeCopy) -> bool:
+    return bool(copy.errors) and not copy.holds_nothing

@@ -58,6 +58,7 @@ class Transaction:
     ) -> None:
         self.jobenv = jobenv
         self.dataset_id = int(dataset_id)
+        self.cntldir = cntldir
         self.say = say
         self.relocations = list(relocations)
         self.flush_ended = flush_ended
@@ -242,6 +243,7 @@ class Transaction:
             self._verify(built, crcs)
             whole.append(built)
 
+        why: list[str] = []
         crcs = self._crcs(copies)
         self.copied = set(crcs)
         done = build_dataset(
@@ -256,10 +258,15 @@ class Transaction:
             descriptor=self.descriptor,
             keep_current=True,
             verify=verify,
+            explain=why.append,
         )
         if not done or not whole:
-            reasons = "; ".join([line for line in said if "ERROR" in line][-2:])
-            raise self._incomplete(reasons, copies)
+            if not why and not any(
+                copy.rc is not None and not copy.holds_nothing for copy in copies
+            ):
+                why = [f"no node that answers has it in cache (control directory {self.cntldir})"]
+            errors = dict.fromkeys(line for line in said if "ERROR" in line)
+            raise self._incomplete("; ".join(why or list(errors)[-2:]), copies)
         files = whole[0].scan.files()
         size = sum(files.values())
         return len(files), size, whole[0].rebuilt

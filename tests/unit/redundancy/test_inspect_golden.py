@@ -115,5 +115,6 @@ def test_what_is_named_must_be_there(tmp_path, capsys) -> None:
         assert err.startswith("scr_inspect_cache: ")
         assert str(path) in err
     # Of a node that has lost its control directory that is no news.
-    assert scr_inspect_cache.main(["--json", str(tmp_path / "NOFILE")]) == 0
-    assert capsys.readouterr() == ('{"datasets": []}\n', "")
+    for absent in (tmp_path / "NOFILE", tmp_path / "no" / "control"):
+        assert scr_inspect_cache.main(["--json", str(absent)]) == 0
+        assert capsys.readouterr() == ('{"datasets": []}\n', "")
