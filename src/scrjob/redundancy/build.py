@@ -315,6 +315,10 @@ class _Builder:
         for key in damaged:
             self._announce(scan, key)
             self.took_part.update(name.rank for name in scan.groups[key])
+            wrong = suspects[key].files if key in suspects else frozenset()
+            crcs = self.audit or {}
+            if wrong:  # they must not come back as they were copied
+                crcs = {path: crc for path, crc in crcs.items() if path not in wrong}
             try:
                 written = rebuild.rebuild_files(
                     self.directory,
@@ -322,7 +326,7 @@ class _Builder:
                     self.guard,
                     distrusted=suspects[key].distrusted if key in suspects else scan.unreadable,
                     renewed=self.renewed,
-                    crcs=self.audit or {},
+                    crcs=crcs,
                     read=self.heads,
                 )
             except (FormatError, UnrecoverableError) as error:
@@ -332,8 +336,7 @@ class _Builder:
                 self.rebuilt.update(written)
                 if key in suspects and suspects[key].why:
                     self.notes.append(f"{suspects[key].why}: repaired")
-                    files = suspects[key].files
-                    self.repaired.update({p: crc for p, crc in written.items() if p in files})
+                    self.repaired.update({p: crc for p, crc in written.items() if p in wrong})
         if not good:
             self._failed()
         return good

@@ -89,7 +89,9 @@ def check_survivors(
     if wrong:
         plan = plan_group(directory, names, locate, distrusted=found, read=read)
     damaged = set(wrong.values())
-    finding = audit_group(plan, crcs=known)
+    # What was copied has the checksum of the bytes in the cache: that they were right there only
+    # recorded checksums tell.
+    finding = audit_group(plan, crcs=locate.crcs)
     if finding is not None:
         if not finding.damaged:
             raise ScavengeError(finding.why)

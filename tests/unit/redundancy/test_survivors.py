@@ -47,6 +47,11 @@ def flip(path: Path, at: int = -1) -> None:
     path.write_bytes(data)
 
 
+def crcs_of_copies(made: Made) -> Dict[str, int]:
+    """Return what a scavenge knows: the checksum of each application file as it was in the cache."""
+    return {str(p): zlib.crc32(p.read_bytes()) for p in (made.prefix / "out").iterdir()}
+
+
 def contents(made: Made) -> Dict[str, bytes]:
     """Return all there is of the dataset, temporary files too."""
     directories = (made.hidden, made.prefix / "out")
@@ -69,6 +74,32 @@ def test_enough_redundancy_tells_and_restores_both(tmp_path: Path, kind: str, co
     assert str(made.parts[4][0]) in verified[0].repaired
     assert str(made.parts[1][0]) not in verified[0].repaired, "it was lost, not damaged"
     assert [note for note in verified[0].notes if "member 5 of 5: repaired" in note]
+
+
+@pytest.mark.parametrize(("kind", "copies"), [("rs", 3), ("partner", 3)])
+def test_checksums_of_the_copy_do_not_prove_that_the_cache_was_right(
+    tmp_path: Path, kind: str, copies: int
+) -> None:
+    """A scavenge knows a checksum of every file that it copied: that of the bytes in the cache."""
+    made = make(tmp_path, kind, copies)
+    before = of_ranks(made)
+    made.lose(1)
+    victim = made.parts[4][0]
+    flip(victim)
+    done, _, verified = build(made, crcs_of_copies(made))
+    assert done
+    assert of_ranks(made) == before
+    assert str(victim) in verified[0].repaired
+    assert [note for note in verified[0].notes if "member 5 of 5: repaired" in note]
+
+
+@pytest.mark.parametrize(("kind", "copies"), [("rs", 2), ("partner", 1)])
+def test_nor_do_they_accuse_the_redundancy(tmp_path: Path, kind: str, copies: int) -> None:
+    made = make(tmp_path, kind, copies)
+    made.lose(1)
+    flip(made.parts[4][0])
+    with pytest.raises(ScavengeError, match="nothing tells which is damaged"):
+        build(made, crcs_of_copies(made))
 
 
 def test_wrong_bytes_are_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
