@@ -57,6 +57,7 @@ def recoverable(
     *cntldirs: str,
     relocations: Sequence[str] = (),
     level: int = logging.WARNING,
+    limit_s: float = ASK_S,
 ) -> dict[int, Inspected]:
     """Return what can be had of each dataset that any of ``nodes`` holds, newest first, by id.
 
@@ -67,13 +68,14 @@ def recoverable(
         cntldirs: control directories on the nodes; default: those of the job.
         relocations: ``OLD=NEW``: recorded paths below OLD are really below NEW.
         level: of that line.
+        limit_s: seconds in which the nodes are to answer.
 
     Raises:
         NotSupportedError: nodes cannot be reached from here.
     """
     words = [f"--relocate={move}" for move in relocations]
     argv = node_command("inspect", "--json", *words, *(cntldirs or jobenv.dir_control()))
-    result = jobenv.rexec.bounded(ASK_S).rexec(argv, list(nodes), jobenv)
+    result = jobenv.rexec.bounded(limit_s).rexec(argv, list(nodes), jobenv)
     answers: list[Mapping[str, Any]] = []
     for node in nodes:
         if result.rc(node) is None:

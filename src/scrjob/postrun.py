@@ -3,7 +3,8 @@
 
 The newest checkpoint first, then output sets in ascending order, all of them, then an older checkpoint
 where one is needed: for the newest could not be saved, or an output set before it could not, which a
-restart then makes again. In an allocation without an end there is no hurry, and output comes first.
+restart then makes again. What has lost too much, as the nodes say, comes last. In an allocation without an
+end there is no hurry, and output comes first.
 ``current`` in the index moves to the checkpoint to restart from, forward only.
 
 Source: docs/scavenge.md, "which datasets".
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Collection, NamedTuple, Optional, Sequence
 
 from scrjob.cached import (
     Held,
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
+LOST_ASK_S = 20.0
+LOST_SHARE = 0.05  # of the time left, for the question what is lost
 LEAST_MEASURED_S = 1.0  # what took less says nothing of the rate of what takes long
 
 
@@ -92,6 +95,7 @@ class _Saver:
         self._measured = (0, 0.0)  # bytes that were saved, and seconds that it took
         self._tried: dict[int, Saved] = {}
         self._verified: set[int] = set()
+        self._lost: set[int] = set()  # as far as the nodes that answered know
 
     def save(self) -> Postrun:
         """Save what is worth it."""
@@ -102,10 +106,20 @@ class _Saver:
             self._say("Found no output set to scavenge")
         checkpoints = [int(text) for text in self._flush.list_dsets_ckpt()]
         newest = checkpoints[:1]
+        self._ask_what_is_lost({*outputs, *filter(self._flush.need_flush, checkpoints)})
+        firm = [number for number in checkpoints if number not in self._lost]
         if not has_no_end(self._jobenv):
+            for number in firm[:1]:
+                self._secure(number, "checkpoint", always=True)
+        self._secure_outputs([number for number in outputs if number not in self._lost])
+        if self._lost:
+            # Before time is spent on what will fail, as far as is known, what that makes necessary.
+            expected = self._bad(outputs) + [n for n in outputs if n in self._lost]
+            self._first_safe(firm, min(expected, default=None))
+            self._secure_outputs(outputs)
             for number in newest:
                 self._secure(number, "checkpoint", always=True)
-        bad = [number for number in outputs if not self._secure(number, "output").safe]
+        bad = self._bad(outputs)
         self._say("Looking for checkpoints")
         if not checkpoints:
             self._say("Found no checkpoint to scavenge")
@@ -115,16 +129,51 @@ class _Saver:
         rows = sorted(self._tried.values(), key=lambda row: row.kind != "output")
         return Postrun(rows, safe)
 
-    def _choose_checkpoint(self, checkpoints: Sequence[int], before: Optional[int]) -> None:
-        """Make the newest checkpoint current that is safe or can be made so; ``before``: of older ones."""
+    def _ask_what_is_lost(self, wanted: Collection[int]) -> None:
+        """Find out which datasets have lost too much, if there is an order to be chosen and time is short.
+
+        They come last and are not given up: a node that did not answer in time may hold what was missed.
+        """
+        left = time_left(self._jobenv)
+        if len(wanted) < 2 or not self._up or left is None or left <= 0:  # noqa: PLR2004 - an order
+            return
+        from scrjob.inspection import recoverable  # noqa: PLC0415 - only where time is short
+
+        limit_s = min(LOST_ASK_S, LOST_SHARE * left)
+        try:
+            found = recoverable(self._jobenv, self._up, level=logging.DEBUG, limit_s=limit_s)
+        except (ScrError, OSError) as error:
+            logger.debug("what is lost cannot be asked: %s", error)
+            return
+        for number, verdict in found.items():
+            if number in wanted and not verdict.recoverable:
+                self._lost.add(number)
+                self._say(f"dataset {number} comes last: {'; '.join(verdict.reasons())}")
+
+    def _secure_outputs(self, outputs: Sequence[int]) -> None:
+        for number in outputs:
+            self._secure(number, "output")
+
+    def _bad(self, outputs: Sequence[int]) -> list[int]:
+        """Return the output sets that were tried and are not safe."""
+        return [n for n in outputs if n in self._tried and not self._tried[n].safe]
+
+    def _first_safe(self, checkpoints: Sequence[int], before: Optional[int]) -> Optional[Saved]:
+        """Return the first checkpoint that is safe or can be made so; ``before``: of older ones."""
         for number in checkpoints:
             if before is None or number < before:
                 saved = self._secure(number, "checkpoint")
                 if saved.safe:
-                    self._make_current(number, saved.name)
-                    if number in self._verified:
-                        self._prune(number)
-                    return
+                    return saved
+        return None
+
+    def _choose_checkpoint(self, checkpoints: Sequence[int], before: Optional[int]) -> None:
+        """Make the newest checkpoint current that is safe or can be made so; ``before``: of older ones."""
+        saved = self._first_safe(checkpoints, before)
+        if saved is not None:
+            self._make_current(saved.dataset_id, saved.name)
+            if saved.dataset_id in self._verified:
+                self._prune(saved.dataset_id)
 
     def _secure(self, dataset_id: int, kind: str, *, always: bool = False) -> Saved:
         """Save a dataset unless that was tried before, or there is no time; ``always``: however late."""

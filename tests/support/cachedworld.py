@@ -75,6 +75,8 @@ class CachedNodes(RemoteExec):
         for node in nodes:
             if "cached" in argv:
                 self._answer(result, node, json.dumps(self._rows(node)))
+            elif "inspect" in argv:
+                self._answer(result, node, json.dumps({"datasets": self._inspected(node)}))
             elif node in self.silent:
                 result.set_failure(node, "no answer")
             elif "copy" in argv:
@@ -97,6 +99,18 @@ class CachedNodes(RemoteExec):
             }
             for dataset in self.datasets.values()
             if not dataset.lost
+        ]
+
+    def _inspected(self, node: str) -> list[dict[str, Any]]:
+        rank = {"rank": 0, "job": 1, "filemap": True, "whole": True, "sets": {}}
+        return [
+            {
+                "id": dataset.id,
+                "descriptor": kvtree.encode(dataset.descriptor).hex(),
+                "bypass": False,
+                "ranks": [] if dataset.lost or node != self.cluster.nodes[0] else [rank],
+            }
+            for dataset in self.datasets.values()
         ]
 
     def _copy(self, node: str, number: int) -> str:

@@ -149,6 +149,43 @@ def test_newest_checkpoint_is_tried_however_late(cluster: Cluster) -> None:
     assert "left out: the time of the allocation is over" in [row.how for row in done.datasets]
 
 
+def test_what_has_lost_too_much_costs_no_time_of_what_can_be_had(cluster: Cluster) -> None:
+    """Each of the two would take half of the time, and fail. They come last, for who knows."""
+    cluster.end = int(cluster.clock.now()) + 200
+    job = Job(
+        cluster,
+        Cached(1, seconds=30.0),
+        Cached(2, "output", seconds=100.0, lost=True),
+        Cached(3, "output", seconds=30.0),
+        Cached(4, seconds=100.0, lost=True),
+    )
+    done = job.save()
+    assert job.nodes.copies == [1, 3, 2, 4]
+    assert safe(done) == {1: True, 2: False, 3: True, 4: False}
+    assert not done.newest_safe
+    assert job.current() == "checkpoint.1"
+    assert "dataset 4 comes last: no node holds any file of it" in job.said
+
+
+def test_what_was_wrongly_taken_for_lost_is_saved_and_current(cluster: Cluster) -> None:
+    """A node did not answer the question in time."""
+    cluster.end = int(cluster.clock.now()) + 200
+    job = Job(cluster, Cached(1), Cached(2, "output"), Cached(3))
+    job.nodes.datasets[3] = job.nodes.datasets[3]._replace(lost=True)
+    asked = job.nodes._inspected
+    held = {**job.nodes.datasets, 3: Cached(3)}
+
+    def inspected(node: str) -> list[dict[str, Any]]:
+        rows = asked(node)
+        job.nodes.datasets = held
+        return rows
+
+    job.nodes._inspected = inspected  # type: ignore[method-assign]
+    assert job.save().newest_safe
+    assert job.nodes.copies == [1, 2, 3]
+    assert job.current() == "checkpoint.3"
+
+
 def test_without_an_end_nothing_is_left_out(cluster: Cluster) -> None:
     job = Job(cluster, Cached(1, "output", size=10**6, seconds=1e6), Cached(2, seconds=50.0))
     assert job.save().newest_safe
