@@ -78,6 +78,13 @@ class Built(NamedTuple):
 
 _HALF_WRITTEN = re.compile(r"\.(?:rank2file(?:\.[0-9]+\.[0-9]+)?|summary\.scr)\.[a-z0-9_]{8}")
 """Temporary names of ``_fsio.atomic_write``."""
+_NOTES_HALF_WRITTEN = re.compile(
+    r"\.(?:scrjob\.(?:scavenge|pruning)\.(?:json|probe)|scavenge\.[eo].*)\.[a-z0-9_]{8}"
+)
+"""The same, of what a scavenge writes into the dataset's directory only."""
+_SHARED_HALF_WRITTEN = re.compile(r"\.(?:index|flush)\.scr\.[a-z0-9_]{8}")
+"""The same, in ``.scr``, where others may be writing now."""
+STALE_S = 3600.0  # far more than such a file lives, and than clocks are apart
 
 Verify = Callable[[Built], None]
 """Looks at a dataset before it is called complete; raises ScrError if it is not."""
@@ -158,6 +165,19 @@ def remove_leftovers(directories: Iterable[str], dataset_id: int) -> None:
             if (name.startswith(marks) and name.endswith(".tmp")) or _HALF_WRITTEN.fullmatch(name):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(directory, name))
+
+
+def _remove_half_written(
+    directory: str, names: re.Pattern[str], older_than: Optional[float] = None
+) -> None:
+    """Remove what killed processes left; ``older_than``: only if last changed before (Unix seconds)."""
+    with contextlib.suppress(OSError), os.scandir(directory) as rows:
+        for row in rows:
+            with contextlib.suppress(OSError):
+                if names.fullmatch(row.name) and (
+                    older_than is None or row.stat(follow_symlinks=False).st_mtime < older_than
+                ):
+                    os.unlink(row.path)
 
 
 class _Builder:
@@ -372,6 +392,7 @@ class _Builder:
         directories = {name for name in built.scan.directories if os.path.isdir(name)}
         sync_dirs(directories, self.guard.prefix)
         remove_leftovers(directories | {self.directory}, self.dataset_id)
+        _remove_half_written(self.directory, _NOTES_HALF_WRITTEN)
         kvtree.write(
             paths.summary_file(self.guard.prefix, self.dataset_id),
             summary.build(descriptor, complete=True),
@@ -442,6 +463,7 @@ def _list(
     if keep and was_current:
         found.set_current(name)
     found.write(path)
+    _remove_half_written(paths.scr_dir(prefix), _SHARED_HALF_WRITTEN, now - STALE_S)
 
 
 def _read_index(path: str) -> index.Index:

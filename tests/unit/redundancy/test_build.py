@@ -205,6 +205,29 @@ def test_leftovers_of_killed_copies_and_builds_go(made):
     assert other.exists()
 
 
+def test_half_written_metadata_of_killed_processes_goes(made):
+    """In ``.scr`` only what is old: another dataset's scavenge may be writing the index now."""
+    scr = made.prefix / ".scr"
+    gone = [
+        made.hidden / ".scrjob.scavenge.json.abcd1234",
+        made.hidden / ".scavenge.o17.abcd_234",
+        made.hidden / ".rank2file.0.0.abcd1234",
+        scr / ".index.scr.abcd1234",
+    ]
+    stay = [
+        scr / ".flush.scr.abcd1234",
+        scr / ".index.scr.mine",
+        made.prefix / "out" / ".scavenge.o17.abcd1234",
+    ]
+    for path in [*gone, *stay]:
+        path.touch()
+        os.utime(path, (-4000, -4000))
+    os.utime(stay[0], (-3000, -3000))
+    assert build(made)[0]
+    assert [path for path in gone if path.exists()] == []
+    assert all(path.exists() for path in stay)
+
+
 def test_recorded_checksum_convicts_a_damaged_survivor(made):
     """A survivor of the right size with wrong bytes must not be restored from."""
     path = made.hidden / "filemap_0"
