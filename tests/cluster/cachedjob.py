@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence, Tuple
 from groupmaker import Made, make_dataset
 from rig import LOGIN, Rig, Running
 from rigworld import RigWorld
+from scrjob.formats import flush as flushes
 from scrjob.formats import kvtree
 from scrjob.formats.index import Index
 from scrjob.redundancy.groups import form_groups
@@ -77,10 +78,15 @@ class CachedJob:
             cache=cache,
             folder=lambda rank, number: f"ckpt.{dataset_id}/{rank}/{number}",
         )
-        self._cindex.add("DSET", dataset_id, "PATH", cache)
+        flush = self.prefix / ".scr" / "flush.scr"
+        entry = flushes.entry(kvtree.read(str(flush)), dataset_id)
+        assert entry is not None
+        assert entry.descriptor is not None
+        cindex = self._cindex.add("DSET", dataset_id)
+        cindex.put("PATH", cache)
+        cindex.set("DSETDESC", entry.descriptor.copy())
         for rank, node in enumerate(NODES):
             self._put_on(node, cache, made, rank)
-        flush = self.prefix / ".scr" / "flush.scr"
         os.makedirs(self.seen(str(flush.parent)), exist_ok=True)
         with contextlib.suppress(shutil.SameFileError):
             shutil.copy(flush, self.seen(str(flush)))
@@ -157,6 +163,10 @@ class CachedJob:
     def index_bytes(self) -> bytes:
         """Return the file of the index."""
         return Path(self._index).read_bytes()
+
+    def is_there(self) -> bool:
+        """Tell whether there is an index."""
+        return os.path.exists(self._index)
 
     def is_listed(self, dataset_id: int = 1) -> bool:
         """Tell whether the index calls the dataset complete."""

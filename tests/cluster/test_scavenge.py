@@ -58,6 +58,32 @@ def test_a_second_one_takes_over_from_a_killed_supervisor(
     assert job.temporaries() == []
 
 
+def test_second_start_completes_what_a_killed_scr_run_was_saving_at_its_end(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """The program has ended: it is not run again, though the start removes flush.scr."""
+    job = CachedJob(rig, tmp_path, tmp_path / "prefix", SCR_REMOTE_EXEC="srun")
+    made, truth = job.put(SIZES)
+    ran = tmp_path / "ran"
+    command = ("scr_run", "srun", "-n", "1", "sh", "-c", 'echo "$0" >> "$1"', "once", str(ran))
+    first = job.start(*command, **SLOW)
+    job.wait_copying()
+    noted = {node: job.noted(node) for node in NODES}
+    first.signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    assert not job.is_there()
+    code, said = job.run(*command)
+    assert code == 0, said
+    assert ran.read_text() == "once\n"
+    assert job.found(made) == truth
+    for node in NODES:
+        assert noted[node].items() <= job.noted(node).items()
+    assert job.is_listed()
+    assert job.index().current() == "ckpt.1"
+    rig.wait_for(lambda: not job.copies(), "the end of all copies", ORPHAN_S / 4)
+    assert job.temporaries() == []
+
+
 @pytest.mark.parametrize(
     ("kind", "dead", "settings", "why"),
     [
