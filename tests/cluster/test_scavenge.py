@@ -61,7 +61,7 @@ def test_a_second_one_takes_over_from_a_killed_supervisor(
 def test_second_start_completes_what_a_killed_scr_run_was_saving_at_its_end(
     rig: Rig, tmp_path: Path
 ) -> None:
-    """The program has ended: it is not run again, though the start removes flush.scr."""
+    """The program has ended: it is not run again."""
     job = CachedJob(rig, tmp_path, tmp_path / "prefix", SCR_REMOTE_EXEC="srun")
     made, truth = job.put(SIZES)
     ran = tmp_path / "ran"

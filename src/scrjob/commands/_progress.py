@@ -26,6 +26,8 @@ def progress(say: Callable[[str], None]) -> Progress:
 class Bars:
     """One bar for all nodes together, and one for each of those with the most to do.
 
+    That the terminal is lost meanwhile is no error: then nothing is drawn any more.
+
     Args:
         console: of rich; default: stderr.
     """
@@ -34,9 +36,28 @@ class Bars:
         self._console = console
         self._shown: Any = None
         self._tasks: dict[str, Any] = {}
+        self._is_lost = False
 
     def show(self, now: Snapshot) -> None:
         """Draw the bars."""
+        self._unless_lost(lambda: self._show(now))
+
+    def close(self) -> None:
+        """Take the bars away: what became of the dataset is told in words."""
+        if self._shown is not None:
+            self._unless_lost(self._shown.stop)
+        self._shown = None
+        self._tasks = {}
+
+    def _unless_lost(self, draw: Callable[[], None]) -> None:
+        if self._is_lost:
+            return
+        try:
+            draw()
+        except (OSError, SystemExit):  # rich ends the program when its pipe is closed
+            self._is_lost = True
+
+    def _show(self, now: Snapshot) -> None:
         if self._shown is None:
             self._shown = _display(self._console)
             self._shown.start()
@@ -48,13 +69,6 @@ class Bars:
         for row in rows.values():
             self._draw_node(row)
         self._shown.refresh()
-
-    def close(self) -> None:
-        """Take the bars away: what became of the dataset is told in words."""
-        if self._shown is not None:
-            self._shown.stop()
-        self._shown = None
-        self._tasks = {}
 
     def _draw_node(self, row: NodeProgress) -> None:
         self._draw(row.node, f"  {row.node}", row.done_bytes, row.total_bytes, row.rate)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -281,6 +283,25 @@ def test_bars_on_a_terminal() -> None:
     assert "ck[red]pt.7 2/9 nodes" in text
     assert "n4" in text
     assert "n5" not in text  # only those with the most to do
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_terminal_that_is_lost_ends_no_scavenge(shown: bool) -> None:
+    """Its user has gone; SIGHUP came, and what is in cache is to be saved."""
+    from rich.console import Console
+
+    ours, theirs = os.openpty()
+    terminal = os.fdopen(theirs, "w")
+    bars = Bars(Console(file=terminal, force_terminal=True, width=200, color_system=None))
+    if shown:
+        bars.show(snapshot())
+    os.close(ours)
+    for _ in range(2):
+        bars.show(snapshot())
+        bars.show(snapshot())
+        bars.close()
+    with contextlib.suppress(OSError):  # what it could not write
+        terminal.close()
 
 
 def test_rate_is_that_of_the_last_seconds() -> None:
