@@ -100,3 +100,15 @@ def test_reader_of_the_steps_that_goes_away_stops_nothing(
         monkeypatch.setattr(sys, "stdout", out)
         assert scr_scavenge.main(["-i", "1", "-v"]) == 0
     assert job.is_listed(1)
+
+
+def test_what_the_tools_of_the_site_do_not_tell_is_not_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their scr_copy prints no report, their scr_index not what it rebuilt."""
+    job = Job(tmp_path, monkeypatch, Cached(1, size=30))
+    answer = job.nodes._copy
+    monkeypatch.setattr(job.nodes, "_copy", lambda node, number: answer(node, number) and "")
+    assert scr_scavenge.main(["-i", "1"]) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("(SCR's own executables do not tell what was rebuilt)")

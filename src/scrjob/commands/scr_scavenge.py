@@ -101,7 +101,11 @@ def _run(argv: list[str]) -> int:
             progress=progress(warn),
         )
     prune_after(jobenv, result.dataset_id, narrate if given.verbose else _silent)
-    how = "was complete already" if result.was_there else f"{len(result.rebuilt)} files rebuilt"
+    how = f"{len(result.rebuilt)} files rebuilt"
+    if result.was_there:
+        how = "was complete already"
+    elif not result.rebuilt and any(copy.rc == 0 and copy.files is None for copy in result.nodes):
+        how = "SCR's own executables do not tell what was rebuilt"
     if result.repaired:
         how += f", among them {len(result.repaired)} that were damaged in cache"
     tell(

@@ -80,7 +80,8 @@ def main(argv: Sequence[str]) -> int:
                 os.stat(path)
             rows += list(inspect_index(path, moves))
         except (ScrError, OSError) as error:
-            sys.stderr.write(f"{PROG}: {error}\n")
+            why = f"{path!r}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            sys.stderr.write(f"{PROG}: {why}\n")
             code = 1
     if as_json:
         sys.stdout.write(json.dumps({"datasets": rows}) + "\n")

@@ -48,7 +48,7 @@ class ScavengeSettings(NamedTuple):
             bandwidth=param.get_bytes("SCR_SCAVENGE_BW", 0) or None,
             stall_s=max(0.0, param.get_seconds("SCR_SCAVENGE_STALL", DEFAULT_STALL_S)),
             verify=param.get_bool("SCR_SCAVENGE_VERIFY"),
-            checksum=param.get("SCR_CRC_ON_FLUSH") != "0",
+            checksum=param.get_bool("SCR_CRC_ON_FLUSH", default=True),
             keep=max(0, param.get_int("SCR_PREFIX_SIZE", 0)),
         )
 

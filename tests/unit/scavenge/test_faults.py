@@ -111,6 +111,7 @@ def test_lesson_a2_remote_commands_that_ran_somewhere_else_save_nothing(cluster:
         ("SCR_SCAVENGE_STALL", "soon"),
         ("SCR_SCAVENGE_VERIFY", "yes"),
         ("SCR_PREFIX_SIZE", "two"),
+        ("SCR_CRC_ON_FLUSH", "no"),
     ],
 )
 def test_settings_of_the_wrong_kind(cluster: Cluster, name: str, value: str) -> None:
