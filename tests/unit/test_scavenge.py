@@ -21,6 +21,7 @@ from scrjob.errors import (
 from scrjob.formats import cindex, flush, index, kvtree, summary
 from scrjob.node.command import node_command
 from scrjob.param import Param
+from scrjob.redundancy import renewed
 from scrjob.remoteexec.remoteexec import RemoteExecResult
 from scrjob.scavenge import scavenge, scavenge_dataset, scavenge_files
 from scrjob.scavenge.record import JOURNAL, clear_other_dataset
@@ -273,6 +274,16 @@ def test_dataset_that_is_current_stays_so(world):
     (world.hidden / "summary.scr").unlink()
     assert not world.run(datapath.NODES).was_there
     assert world.index().current() == "ckpt.1"
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_what_was_rebuilt_stays_known_until_it_was_checked(world, verify):
+    world = world("xor_4")
+    done = world.run(["node1", "node2", "node4"], verify=verify)
+    assert done.rebuilt
+    assert (world.hidden / renewed.NAME).exists() == (not verify)
+    clear_other_dataset(str(world.prefix), 1, 5)
+    assert not (world.hidden / renewed.NAME).exists()
 
 
 def test_asynchronous_flush_is_not_raced(world):

@@ -86,14 +86,28 @@ def audit_files(
         UnrecoverableError, FormatError, OSError: as ``plan_group`` does.
     """
     locate = locator(directory, names, guard)
-    plan = plan_group(directory, names, locate, distrusted=echoes)
-    found = audit_group(plan, crcs={**locate.crcs, **(crcs or {})}, workers=workers)
-    if found is None and _is_left_unchecked(plan):
+    plan = plan_group(directory, names, locate)
+    known = {**locate.crcs, **(crcs or {})}
+    rebuilt = tuple(
+        i for i in range(plan.shape.n) if i not in plan.lost and plan.redset_path(i) in echoes
+    )
+    witnesses = plan._replace(lost={**plan.lost, **dict.fromkeys(rebuilt, "rebuilt")})
+    found = audit_group(witnesses, crcs=known, workers=workers)
+    if found is not None:
+        return found
+    is_unchecked = _is_left_unchecked(witnesses)
+    if is_unchecked:
         on_unchecked(
             f"{plan.where}: nothing is left to check it by; members were lost or rebuilt: "
-            f"{', '.join(str(i + 1) for i in sorted(plan.lost))} of {plan.shape.n}"
+            f"{', '.join(str(i + 1) for i in sorted(witnesses.lost))} of {plan.shape.n}"
         )
-    return found
+    if not rebuilt:
+        return None
+    # The witnesses fit together; what was made from them may have been damaged since.
+    found = audit_group(plan, crcs=known, workers=workers)
+    if found is None or found.damaged or is_unchecked:
+        return found
+    return _damaged(plan, rebuilt)
 
 
 def audit_group(
@@ -126,15 +140,19 @@ def audit_group(
     if damaged is None:
         return None
     if damaged:
-        told = ", ".join(str(i + 1) for i in damaged)
-        why = f"{plan.where}: damaged without a change of size: member {told} of {plan.shape.n}"
-        # Who was rebuilt from them has to be rebuilt, too.
-        again = sorted({*damaged, *plan.lost})
-        return Finding(damaged, damaged, tuple(map(plan.redset_path, again)), why)
+        return _damaged(plan, damaged)
     why = (
         f"{plan.where}: data and redundancy do not fit together, and nothing tells which is damaged"
     )
     return Finding((), tuple(shares), (), why)
+
+
+def _damaged(plan: GroupPlan, members: tuple[int, ...]) -> Finding:
+    told = ", ".join(str(i + 1) for i in members)
+    why = f"{plan.where}: damaged without a change of size: member {told} of {plan.shape.n}"
+    # Who was rebuilt from them has to be rebuilt, too.
+    again = sorted({*members, *plan.lost})
+    return Finding(members, members, tuple(map(plan.redset_path, again)), why)
 
 
 def _is_left_unchecked(plan: GroupPlan) -> bool:

@@ -38,6 +38,7 @@ from scrjob.formats.redset_header import Descriptor
 from scrjob.redundancy import inspect, rebuild, usable
 from scrjob.redundancy.paths import PrefixGuard, Relocation, sync_dirs
 from scrjob.redundancy.redset_file import Heads
+from scrjob.redundancy.renewed import Renewed
 from scrjob.redundancy.scan import GroupKey, Scan, scan_again, scan_dataset
 from scrjob.redundancy.survivors import check_survivors
 
@@ -61,7 +62,7 @@ class Built(NamedTuple):
         descriptor: its descriptor, None if nobody knows it.
         directory: where its metadata and redundancy files are.
         guard: tells where its files belong.
-        renewed: paths of the redundancy files of the members that were rebuilt.
+        renewed: the redundancy files of the members that were rebuilt, by earlier builds, too.
         repaired: path -> CRC32 of those of ``rebuilt`` that were there, with wrong bytes.
         notes: a line for each damage that was found.
     """
@@ -71,7 +72,7 @@ class Built(NamedTuple):
     descriptor: Optional[KVTree]
     directory: str
     guard: PrefixGuard
-    renewed: Set[str]
+    renewed: Renewed
     repaired: Dict[str, int]
     notes: List[str]
 
@@ -104,6 +105,7 @@ def build_dataset(
     verify: Optional[Verify] = None,
     audit: Optional[Mapping[str, int]] = None,
     explain: Optional[Say] = None,
+    keep_record: bool = False,
 ) -> bool:
     """Make a dataset whole, list it in the index, and tell whether that is done.
 
@@ -122,6 +124,8 @@ def build_dataset(
         audit: path -> CRC32 of what was copied; with it, be it empty, nothing is restored from members
             before they were checked against each other and against all checksums that are known.
         explain: gets why files are missing for good; default: it is logged.
+        keep_record: leave the note of what was rebuilt to a later audit; else, as with the C tool,
+            nothing but the dataset is left.
 
     Raises:
         UnsupportedVersionError: the index is of a newer version; it was not changed.
@@ -140,7 +144,7 @@ def build_dataset(
         if built.descriptor is None or built.descriptor.text("NAME") is None:
             builder.error(f"No descriptor of dataset {dataset_id} in flush file in {guard.prefix}")
             return False
-        builder.write(built, built.descriptor)
+        builder.write(built, built.descriptor, keep_record=keep_record)
         found = summary.parse(summary.build(built.descriptor, complete=True))
     if found.name is None or found.descriptor is None:
         builder.error(f"The summary of dataset {dataset_id} has no name")
@@ -199,7 +203,7 @@ class _Builder:
         self.directory = paths.dataset_dir(guard.prefix, dataset_id)
         self.rebuilt: Dict[str, int] = {}
         self.took_part: Set[int] = set()
-        self.renewed: Set[str] = set()
+        self.renewed = Renewed(self.directory)
         self.repaired: Dict[str, int] = {}
         self.notes: List[str] = []
         self.heads = Heads()
@@ -216,9 +220,11 @@ class _Builder:
         if missing:
             if not self._rebuild(scan, missing):
                 return None
-            if self.rebuilt:
-                scan = scan_again(self.directory, self.guard, self.error, scan, self.took_part)
-                missing = scan.missing()
+        elif missing is not None:
+            self._finish(scan)
+        if self.rebuilt:
+            scan = scan_again(self.directory, self.guard, self.error, scan, self.took_part)
+            missing = scan.missing()
         if missing is None:
             self.error(f"Dataset {self.dataset_id} has more than one value for the number of ranks")
             return None
@@ -289,6 +295,12 @@ class _Builder:
     def _log_reason(self, why: str) -> None:
         where = self.guard.prefix
         logger.warning("dataset %d in %s is not complete: %s", self.dataset_id, where, why)
+
+    def _finish(self, scan: Scan) -> None:
+        """Do what a killed build left undone: all files are there, but not the redundancy of some."""
+        groups = {(name.set_name, name.type, name.group) for name in self.renewed.unwritten}
+        for set_name in (redset_header.MAP_SET, redset_header.DATA_SET):
+            self._pass(scan, [key for key in scan.groups if key[0] == set_name and key in groups])
 
     def _refuse(self, scan: Scan, keys: List[GroupKey]) -> None:
         """Say what the C tool says of groups that cannot be rebuilt; for some schemes it tries."""
@@ -369,20 +381,29 @@ class _Builder:
         good = True
         for key in keys:
             try:
-                found[key] = check_survivors(
-                    self.directory,
-                    _names(scan, key),
-                    self.guard,
-                    crcs=self.audit,
-                    distrusted=scan.unreadable,
-                    read=self.heads,
-                )
+                found[key] = self._suspects(scan, key, self.audit)
             except (FormatError, UnrecoverableError) as error:
                 self.error(str(error))
                 good = False
         return found if good else None
 
-    def write(self, built: Built, descriptor: KVTree) -> None:
+    def _suspects(self, scan: Scan, key: GroupKey, crcs: Mapping[str, int]) -> Suspects:
+        def check(distrusted: Set[str]) -> Suspects:
+            return check_survivors(
+                self.directory,
+                _names(scan, key),
+                self.guard,
+                crcs=crcs,
+                distrusted=distrusted,
+                read=self.heads,
+            )
+
+        # Who was rebuilt repeats what the others said; but it may be all that is left.
+        with contextlib.suppress(UnrecoverableError):
+            return check(scan.unreadable | self.renewed.paths)
+        return check(scan.unreadable)
+
+    def write(self, built: Built, descriptor: KVTree, *, keep_record: bool) -> None:
         """Write the maps and the summary of a complete dataset."""
         rank2file.write(
             paths.rank2file(self.guard.prefix, self.dataset_id),
@@ -393,6 +414,8 @@ class _Builder:
         sync_dirs(directories, self.guard.prefix)
         remove_leftovers(directories | {self.directory}, self.dataset_id)
         _remove_half_written(self.directory, _NOTES_HALF_WRITTEN)
+        if not keep_record:
+            built.renewed.remove()
         kvtree.write(
             paths.summary_file(self.guard.prefix, self.dataset_id),
             summary.build(descriptor, complete=True),

@@ -111,7 +111,7 @@ def plan_group(
     for i, member in enumerate(members):
         places = locate(member)
         parts.append([Part(path, file.size_bytes) for path, file in zip(places, member.files)])
-        why = _damage(parts[i], distrusted)
+        why = damage(parts[i], distrusted)
         if i in seen and why is None and seen[i].payload_bytes != scheme.payload_bytes(shape, i):
             why = "its redundancy file has the wrong size"
         if why is not None:
@@ -200,7 +200,7 @@ def _chunk(scheme: Scheme, seen: dict[int, Head], members: list[Member], where: 
     return min(chunks)
 
 
-def _damage(parts: Sequence[Part], distrusted: Collection[str]) -> Optional[str]:
+def damage(parts: Sequence[Part], distrusted: Collection[str] = ()) -> Optional[str]:
     """Return why one of a member's files must be made anew, None if all may stay."""
     for part in parts:
         if part.path in distrusted:

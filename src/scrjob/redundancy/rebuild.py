@@ -27,7 +27,7 @@ from scrjob.redundancy.locate import DataLocator, FilemapLocator
 from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part, open_regular
 from scrjob.redundancy.openfiles import OpenFiles
 from scrjob.redundancy.paths import make_dirs
-from scrjob.redundancy.plan import plan_group
+from scrjob.redundancy.plan import damage, plan_group
 from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter, read_head
 from scrjob.redundancy.shape import Outputs, Share
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scrjob.redundancy.paths import PrefixGuard
     from scrjob.redundancy.plan import GroupPlan
     from scrjob.redundancy.redset_file import ReadHead
+    from scrjob.redundancy.renewed import Renewed
 
 DIR_MODE = 0o777  # of directories that are made for files, before the umask; as SCR's tools do
 TEMPORARY = ".scrjob-rebuild."
@@ -60,7 +61,7 @@ def rebuild_files(
     *,
     distrusted: Collection[str] = (),
     crcs: Mapping[str, int] = MappingProxyType({}),
-    renewed: Optional[set[str]] = None,
+    renewed: Optional[Renewed] = None,
     read: ReadHead = read_head,
     workers: Optional[int] = None,
 ) -> dict[str, int]:
@@ -74,7 +75,7 @@ def rebuild_files(
         distrusted: paths of files, redundancy files and filemaps too, that count as lost whatever their
             size.
         crcs: known CRC32 by path, beside those that the filemaps record: what is restored must agree.
-        renewed: gets the paths of the redundancy files that were written.
+        renewed: notes which redundancy files are written.
         read: gives what is in a redundancy file.
         workers: threads that work at the same time; by default one for each processor.
 
@@ -86,10 +87,7 @@ def rebuild_files(
     """
     locate = locator(directory, names, guard)
     plan = plan_group(directory, names, locate, distrusted=distrusted, read=read)
-    written = rebuild_group(plan, crcs={**crcs, **locate.crcs}, workers=workers)
-    if renewed is not None:
-        renewed.update(map(plan.redset_path, plan.lost))
-    return written
+    return rebuild_group(plan, crcs={**crcs, **locate.crcs}, renewed=renewed, workers=workers)
 
 
 def locator(
@@ -102,13 +100,18 @@ def locator(
 
 
 def rebuild_group(
-    plan: GroupPlan, *, crcs: Mapping[str, int], workers: Optional[int] = None
+    plan: GroupPlan,
+    *,
+    crcs: Mapping[str, int],
+    renewed: Optional[Renewed] = None,
+    workers: Optional[int] = None,
 ) -> dict[str, int]:
     """Write what is lost of a group and return path -> CRC32 of the files that were written.
 
     Args:
         plan: from ``plan_group``; if nothing is lost, nothing is touched.
         crcs: recorded checksums by path of the file; what is restored must agree.
+        renewed: notes which redundancy files are written.
         workers: threads that work at the same time; by default one for each processor.
 
     Raises:
@@ -137,10 +140,61 @@ def rebuild_group(
                         f"{part.path}: restored with CRC32 {crc:#x}, recorded is "
                         f"{crcs[part.path]:#x}: another file of its group is damaged"
                     )
+        _note(plan, {i: out.redset for i, out in outputs.items()}, renewed)
         for i, out in outputs.items():
             _commit(plan, i, out, storage)
     _settle_others(plan)
     return written
+
+
+def renew_redundancy(
+    directory: str,
+    names: Sequence[str],
+    guard: PrefixGuard,
+    *,
+    renewed: Optional[Renewed] = None,
+    workers: Optional[int] = None,
+) -> dict[str, str]:
+    """Make anew the redundancy files of a group that are lost or cannot be used, from its files.
+
+    The files are all there and are not written to; ``rebuild_files`` would replace those of these members.
+
+    Args:
+        directory: see ``rebuild_files``.
+        names: see there.
+        guard: see there.
+        renewed: see there.
+        workers: see there.
+
+    Returns:
+        path -> why it had to be.
+
+    Raises: as ``rebuild_files``; FormatError, too, if files are missing.
+    """
+    plan = plan_group(directory, names, locator(directory, names, guard))
+    wrong = next(filter(None, (damage(plan.parts[i]) for i in plan.lost)), None)
+    if wrong is not None:
+        raise FormatError(f"{plan.where}: {wrong}")
+    with contextlib.ExitStack() as stack:
+        files = OpenFiles()
+        stack.callback(files.close)
+        data = {i: LogicalReader(parts, files) for i, parts in enumerate(plan.parts)}
+        writers = {i: _redset_writer(plan, i, stack) for i in plan.lost}
+        for i, writer in writers.items():
+            combine.run(plan.scheme.encode(plan.shape, data, i, writer), workers=workers)
+        _note(plan, writers, renewed)
+        for writer in writers.values():
+            writer.commit()
+    if plan.lost:
+        fsync_dir(directory)
+    return {plan.redset_path(i): why for i, why in plan.lost.items()}
+
+
+def _note(plan: GroupPlan, writers: Mapping[int, RedsetWriter], renewed: Optional[Renewed]) -> None:
+    """Note the redundancy files that get their names next."""
+    times = {plan.redset_path(i): writer.sync() for i, writer in writers.items()}
+    if renewed is not None and times:
+        renewed.note(times)
 
 
 def open_shares(plan: GroupPlan, files: OpenFiles, stack: contextlib.ExitStack) -> dict[int, Share]:
@@ -173,13 +227,17 @@ def _create(
         stack.callback(_remove, path)
     data = LogicalWriter(temporaries, files)
     data.create()
-    redset = RedsetWriter(
-        plan.redset_path(i),
-        header_of(plan.members, i, plan.shape.chunk),
-        os.path.join(plan.directory, f"{TEMPORARY}{plan.set_name}.{world_rank}.{mine}.tmp"),
-    )
-    stack.callback(redset.close)
-    return _Output(data, redset)
+    return _Output(data, _redset_writer(plan, i, stack))
+
+
+def _redset_writer(plan: GroupPlan, i: int, stack: contextlib.ExitStack) -> RedsetWriter:
+    """Create a member's new redundancy file; it is removed if it is not committed in the end."""
+    world_rank = plan.members[i].descriptor.world_rank
+    name = f"{TEMPORARY}{plan.set_name}.{world_rank}.{os.urandom(4).hex()}.tmp"
+    header = header_of(plan.members, i, plan.shape.chunk)
+    writer = RedsetWriter(plan.redset_path(i), header, os.path.join(plan.directory, name))
+    stack.callback(writer.close)
+    return writer
 
 
 def _mark(directory: str) -> str:
@@ -194,7 +252,6 @@ def _remove(path: str) -> None:
 
 def _commit(plan: GroupPlan, i: int, out: _Output, storage: _Storage) -> None:
     """Give the files of a member their attributes and names."""
-    out.redset.sync()
     temporaries = [part.path for part in out.data.parts]
     stats = [file.stat for file in plan.members[i].files]
     if len(temporaries) < SYNC_TOGETHER_FILES:

@@ -131,9 +131,10 @@ class RedsetWriter:
         if len(view) >= WRITEBACK_BYTES:
             os.posix_fadvise(self._fd, self._start + offset, len(view), os.POSIX_FADV_DONTNEED)
 
-    def sync(self) -> None:
-        """Make what was written durable."""
+    def sync(self) -> int:
+        """Make what was written durable; returns when it was last changed, in nanoseconds."""
         os.fsync(self._fd)
+        return os.fstat(self._fd).st_mtime_ns
 
     def commit(self) -> None:
         """Make the file durable and give it its name; what had the name is replaced."""

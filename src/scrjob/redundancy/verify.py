@@ -6,6 +6,7 @@ Source: docs/scavenge.md, "verification".
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Set
 
 from scrjob.errors import FormatError, ScavengeError, ScrError, UnrecoverableError
@@ -13,7 +14,7 @@ from scrjob.formats import dataset, redset_header
 from scrjob.redundancy.audit import audit_files
 from scrjob.redundancy.logical import file_crc
 from scrjob.redundancy.plan import plan_group
-from scrjob.redundancy.rebuild import locator, rebuild_files
+from scrjob.redundancy.rebuild import locator, rebuild_files, renew_redundancy
 from scrjob.redundancy.survivors import DamagedFilesError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def verify_dataset(
     if left:
         raise DamagedFilesError(left)
     audit.repair()
+    audit.renew()
     return audit.result()
 
 
@@ -153,6 +155,20 @@ class _Audit:
             if self.undecided:
                 raise ScavengeError(self.undecided[0])
 
+    def renew(self) -> None:
+        """Make anew redundancy files that are lost or cannot be used, of groups that have enough left."""
+        for key in self.built.scan.groups:
+            if key in self._found:
+                continue  # done by the repair
+            with contextlib.suppress(FormatError, UnrecoverableError):  # it was told why
+                done = renew_redundancy(
+                    self.built.directory,
+                    self._names(key),
+                    self.built.guard,
+                    renewed=self.built.renewed,
+                )
+                self._notes += [f"{path}: made anew: {why}" for path, why in done.items()]
+
     def result(self) -> Verified:
         """Return what was done."""
         if self._unchecked:
@@ -173,7 +189,7 @@ class _Audit:
             self._names(key),
             self.built.guard,
             crcs=self.damaged,
-            echoes=self.built.renewed,
+            echoes=self.built.renewed.paths,
             on_unchecked=self._unchecked.append,
         )
 

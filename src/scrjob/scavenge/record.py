@@ -16,6 +16,7 @@ from scrjob._fsio import atomic_write, fsync_dir, read_bounded
 from scrjob.errors import FormatError
 from scrjob.formats import dataset, filemap, kvtree, paths, rank2file, redset_header, summary
 from scrjob.formats.index import Index
+from scrjob.redundancy import renewed
 from scrjob.scavenge.progress import PROGRESS_FILE
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _created(prefix: str, dataset_id: int) -> Optional[int]:
 def is_metadata(name: str) -> bool:
     """Tell whether a name in the hidden directory is one that a copy or build writes."""
     return (
-        name in ("summary.scr", "rank2file", JOURNAL, PRUNING)
+        name in ("summary.scr", "rank2file", JOURNAL, PRUNING, renewed.NAME)
         or name.startswith(("rank2file.", "scrjob.copy.", PROGRESS_FILE))
         or filemap.rank_of(name) is not None
         or redset_header.parse_name(name) is not None

@@ -259,6 +259,7 @@ class Transaction:
             keep_current=True,
             verify=verify,
             explain=why.append,
+            keep_record=not self.settings.verify,
         )
         if not done or not whole:
             if not why and not any(

@@ -81,15 +81,12 @@ class Wreck:
         if self._is_called_complete():
             self._check_files()
 
-    def _check_files(self) -> None:
-        """All files of all ranks are what they were; redundancy, too, as far as it is there.
-
-        A kill between a member's last file and its redundancy leaves a dataset to which nothing is
-        lacking but that, and as with the C tool that is complete.
-        """
+    def _check_files(self, *, all_redundancy: bool = False) -> None:
+        """All files of all ranks are what they were; redundancy, too, as far as it is there."""
         for rank, paths in self.made.parts.items():
             for path in paths:
-                if rank in LOST and path.name.endswith(".redset") and not path.exists():
+                is_optional = rank in LOST and path.name.endswith(".redset")
+                if is_optional and not all_redundancy and not path.exists():
                     continue
                 times = 0 if path.name.endswith(".redset") else path.stat().st_mtime_ns
                 assert (path.stat().st_mode, times, path.read_bytes()) == self.whole[str(path)]
@@ -102,7 +99,7 @@ class Wreck:
         return said
 
     def check_done(self) -> None:
-        self._check_files()
+        self._check_files(all_redundancy=True)
         assert self._is_called_complete()
         entry = index.Index.read(str(self.prefix / ".scr" / "index.scr")).entry(1)
         assert entry is not None

@@ -15,6 +15,7 @@ from scrjob.errors import ScavengeError
 from scrjob.redundancy import build as build_module
 from scrjob.redundancy.build import Built, build_dataset
 from scrjob.redundancy.groups import form_groups
+from scrjob.redundancy.renewed import NAME
 from scrjob.redundancy.survivors import DamagedFilesError
 from scrjob.redundancy.verify import Verified, verify_dataset
 
@@ -134,7 +135,7 @@ def test_what_nothing_tells_is_refused_and_changes_nothing(tmp_path: Path) -> No
         build(made, {})
     after = contents(made)
     # The filemaps are a set of their own, in which nothing is wrong.
-    assert after.keys() - before.keys() <= {str(filemap), str(redundancy)}
+    assert after.keys() - before.keys() <= {str(filemap), str(redundancy), str(made.hidden / NAME)}
     assert {path: after[path] for path in before} == before
 
 
