@@ -73,6 +73,7 @@ class PrefixGuard:
         self.prefix = os.path.normpath(prefix)
         self.moves: Tuple[Relocation, ...] = tuple(moves)
         self._real = os.path.realpath(self.prefix)
+        self._metadata = os.path.join(self.prefix, ".scr")
         self._trusted: Set[str] = set()
 
     def destination(self, directory: str, name: str) -> str:
@@ -88,8 +89,15 @@ class PrefixGuard:
         """Return the place of a recorded directory in the prefix, relocated.
 
         Raises:
-            FormatError: it is not absolute, has ``..``, or is not inside the prefix.
+            FormatError: it is not absolute, has ``..``, is not inside the prefix, or is that of SCR's own
+                files: a dataset has none there, and index and maps must not be overwritten by one.
         """
+        where = self._inside(recorded)
+        if is_below(where, self._metadata):
+            raise FormatError(f"{where!r} is for SCR's own files")
+        return where
+
+    def _inside(self, recorded: str) -> str:
         where = relocate(recorded, self.moves)
         if not where.startswith("/") or ".." in where.split("/") or "\0" in where:
             raise FormatError(f"{where!r} is no absolute path without '..'")

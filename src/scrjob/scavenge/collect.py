@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
 from scrjob._fsio import atomic_write
@@ -186,13 +187,16 @@ class Collector:
             progress=self._progress,
         )
         lost = self._jobenv.rexec.lost or tuple
-        rexec = self._jobenv.rexec.heeding(lambda: {*lost(), *watch.stalled})
+        interrupted = threading.Event()
+        rexec = self._jobenv.rexec.heeding(
+            lambda: nodes if interrupted.is_set() else {*lost(), *watch.stalled}
+        )
 
         def call(group: Sequence[str]) -> RemoteExecResult:
             gone = {*lost()}
             there = [node for node in group if node not in gone]
             left = deadline.left()
-            if not there or (began and left <= 0):
+            if not there or (began and left <= 0) or interrupted.is_set():
                 return RemoteExecResult(argv, ())
             watch.begin(there)
             began.update(dict.fromkeys(there, self._clock.monotonic()))
@@ -219,7 +223,14 @@ class Collector:
 
         began: dict[str, float] = {}
         with watch.looking():
-            return run_in_lanes(nodes, self._settings.width, call=call, enter=enter, fail=fail)
+            return run_in_lanes(
+                nodes,
+                self._settings.width,
+                call=call,
+                enter=enter,
+                fail=fail,
+                stop=interrupted.set,
+            )
 
     def _command(self, nodes: int, *, is_shared: bool) -> list[str]:
         hints = ["--resume", "--progress", *(["--shared"] if is_shared else [])]

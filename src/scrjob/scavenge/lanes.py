@@ -33,7 +33,13 @@ def batches(nodes: Sequence[str], width: int) -> list[list[str]]:
 
 
 def run_in_lanes(
-    nodes: Sequence[str], width: int, *, call: Call, enter: Enter, fail: Fail
+    nodes: Sequence[str],
+    width: int,
+    *,
+    call: Call,
+    enter: Enter,
+    fail: Fail,
+    stop: Callable[[], None] = lambda: None,
 ) -> list[NodeCopy]:
     """Return what each node did, in the order of ``nodes``.
 
@@ -43,6 +49,7 @@ def run_in_lanes(
         call: runs the command on nodes; comes on several threads at once.
         enter: understands the answers of a call's nodes; one at a time.
         fail: is what it means for the nodes of a call that remote execution broke down in it.
+        stop: has the calls end soon; for an interruption, which would wait for all of them.
 
     Raises:
         ScrError: remote execution is broken: it failed for all nodes.
@@ -66,7 +73,12 @@ def run_in_lanes(
     else:
         lanes = max(1, min(LANES, width, len(groups)))
         with ThreadPoolExecutor(lanes, thread_name_prefix="scavenge lane") as pool:
-            done = list(pool.map(one, groups))
+            try:
+                done = list(pool.map(one, groups))
+            except (KeyboardInterrupt, SystemExit):
+                stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     if groups and len(failures) == len(groups):
         raise failures[0]
     return [copy for copies in done for copy in copies]

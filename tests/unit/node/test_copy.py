@@ -172,6 +172,17 @@ def test_mode_owner_and_times_are_restored(node):
     assert node.target("f").parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("name", ["index.scr", "scr.dataset.4/summary.scr"])
+def test_files_of_scr_itself_are_not_written_on_the_word_of_a_filemap(node, name):
+    theirs = node.prefix / ".scr" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    node.add(theirs.name, directory=str(theirs.parent))
+    assert node.copy().rc == 1
+    assert node.lines[0].endswith(f"{str(theirs.parent)!r} is for SCR's own files")
+    assert theirs.read_bytes() == b"theirs"
+
+
 @pytest.mark.parametrize("directory", ["/etc", "{prefix}/../x", "relative", "", "{prefix}x"])
 def test_nothing_is_written_outside_of_the_prefix(node, directory):
     node.add("f", directory=directory.format(prefix=node.prefix))

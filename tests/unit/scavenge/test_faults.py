@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from cachedworld import Cached, cached_job
 from scripted_cluster import Cluster
 from scrjob import prune
+from scrjob._clock import SystemClock, wait_for
 from scrjob.errors import ConfigError, PluginError, ScavengeError, UnrecoverableError
 from scrjob.formats.index import Index
 from scrjob.postrun import save_datasets
@@ -144,6 +147,27 @@ def test_remote_execution_that_breaks_down_for_some_nodes(cluster: Cluster) -> N
         ("n1", 0, ()),
         ("n2", None, ("the way to it is broken",)),
     ]
+
+
+def test_an_interruption_gives_up_the_nodes_at_work(cluster: Cluster) -> None:
+    """Without it their calls would be waited for, to the end of the allocation."""
+    env, nodes = cached_job(cluster, [Cached(1)], SCR_SCAVENGE_WIDTH="1")
+
+    class Hanging(type(nodes)):  # type: ignore[misc]
+        def _copy(self, node: str, number: int) -> str:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            lost = self.lost or tuple
+            answers.append(wait_for(lambda: node in lost(), clock=SystemClock(), limit_s=20))
+            ended.set()
+            return str(super()._copy(node, number))
+
+    answers: list[Any] = []
+    ended = threading.Event()
+    env.rexec = Hanging(cluster, [Cached(1)])
+    with pytest.raises(KeyboardInterrupt):
+        scavenge_dataset(env, ["n1", "n2"], 1, "/cntl")
+    assert ended.wait(30)
+    assert answers == [True]
 
 
 def test_damaged_flush_file_is_no_reason_to_give_up(cluster: Cluster) -> None:

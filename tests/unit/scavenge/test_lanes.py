@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import tracemalloc
 from typing import Sequence
@@ -107,6 +108,26 @@ def test_a_call_that_breaks_down_costs_its_own_nodes_only() -> None:
     done = run(nodes, [f"n{i}" for i in range(8)], 2)
     assert [copy.node for copy in done if copy.rc is None] == ["n3"]
     assert done[3].errors == ("it broke",)
+
+
+def test_an_interruption_waits_for_no_slow_node_and_begins_no_further_one() -> None:
+    nodes = Nodes()
+    stopped = threading.Event()
+    answers: list[bool] = []
+    plain = nodes.work
+
+    def work(group: Sequence[str]) -> RemoteExecResult:
+        if "n0" in group:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        answers.append(stopped.wait(20))
+        return plain(group)
+
+    nodes.work = work  # type: ignore[method-assign]
+    names = [f"n{i}" for i in range(400)]
+    with pytest.raises(KeyboardInterrupt):
+        run_in_lanes(names, LANES, call=nodes.call, enter=enter, fail=fail, stop=stopped.set)
+    assert all(answers)
+    assert len(nodes.calls) <= 2 * LANES
 
 
 @pytest.mark.parametrize("count", [3, 300])

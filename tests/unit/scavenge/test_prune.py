@@ -190,7 +190,10 @@ def test_names_that_lead_out_of_the_prefix(prefix: Prefix, tmp_path: Path) -> No
         str(prefix.hidden(1) / "rank2file"),
         {
             0: rank2file.entry(
-                ["../outside/victim", "way/victim", "d1/link", "d1/fifo", "d1/a", str(victim)]
+                [
+                    *("../outside/victim", "way/victim", "d1/link", "d1/fifo", "d1/a", str(victim)),
+                    *(".scr/index.scr", ".scr/scr.dataset.2/summary.scr"),
+                ]
             )
         },
         1,
@@ -198,6 +201,8 @@ def test_names_that_lead_out_of_the_prefix(prefix: Prefix, tmp_path: Path) -> No
     prefix.add(2)
     assert prefix.prune(2, 1) == [1]
     assert victim.read_bytes() == b"12345"
+    assert prefix.index().ids() == [2]
+    assert prefix.is_sound()
     assert sorted(os.listdir(prefix.home / "d1")) == ["fifo", "link"]
 
 
