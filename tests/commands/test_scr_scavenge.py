@@ -112,3 +112,15 @@ def test_what_the_tools_of_the_site_do_not_tell_is_not_made_up(
     assert scr_scavenge.main(["-i", "1"]) == 0
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.endswith("(SCR's own executables do not tell what was rebuilt)")
+
+
+def test_prefix_that_cannot_be_written_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Job(tmp_path, monkeypatch, Cached(1))
+    blocked = tmp_path / ".scr" / "scr.dataset.1"
+    blocked.touch()
+    assert scr_scavenge.main(["-i", "1"]) == 73
+    assert capsys.readouterr().err == (
+        f"scr_scavenge: dataset 1 could not be brought to {tmp_path}: {blocked}: File exists\n"
+    )

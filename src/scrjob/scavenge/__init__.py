@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
 from scrjob.errors import ScavengeError
+from scrjob.node._cached_files import reason
 from scrjob.scavenge.answers import NodeCopy, ScavengeResult, problems
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def scavenge_files(
             job.clear_other_dataset()
             copies = job.copy([node for node in nodes if node not in down], None)
     except OSError as error:
-        raise ScavengeError(f"dataset {dataset_id}: {error}") from error
+        raise ScavengeError(f"dataset {dataset_id}: {reason(error)}") from error
     if not any(copy.brought_any for copy in copies):
         raise ScavengeError(f"no file of dataset {dataset_id} was copied: {problems(copies)}")
 
@@ -135,7 +136,7 @@ def scavenge_dataset(
         return job.run(nodes, deadline_s)
     except OSError as error:
         raise ScavengeError(
-            f"dataset {job.dataset_id} could not be brought to {job.prefix}: {error}"
+            f"dataset {job.dataset_id} could not be brought to {job.prefix}: {reason(error)}"
         ) from error
 
 
