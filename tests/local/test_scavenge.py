@@ -208,9 +208,9 @@ def kill_and_repeat(here: HeldAllocation, job: Job, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_moments(here: HeldAllocation, job: Job) -> None:
-    for seed in range(SEED, SEED + 20):
-        kill_and_repeat(here, job, seed)
+@pytest.mark.parametrize("seed", range(SEED, SEED + 20))
+def test_killed_at_twenty_moments(here: HeldAllocation, job: Job, seed: int) -> None:
+    kill_and_repeat(here, job, seed)
 
 
 @pytest.mark.soak

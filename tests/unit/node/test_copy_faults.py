@@ -106,6 +106,17 @@ def test_one_call_fails(node: Node, rule: str, name: str, number: int) -> None:
 
 
 @pytest.mark.unmeasured
+def test_reading_ends_once_too_early(node: Node) -> None:
+    """A file that was not whole in one go is read once more, from its beginning."""
+    require("faults")
+    ended = run_copy(node, environ=faults.environ("read:/small7$:1:SHORT"))
+    assert ended.rc == 0
+    assert node.target("small7").read_bytes() == b"7" * 100
+    assert check_journal(node) == len(node.meta) + 1
+    go_on(node)
+
+
+@pytest.mark.unmeasured
 def test_reading_ends_too_early(node: Node) -> None:
     require("faults")
     ended = run_copy(node, environ=faults.environ("read:/small7$:1+:SHORT"))

@@ -122,13 +122,15 @@ def test_copy_with_a_limit_and_a_report(tmp_path: Path) -> None:
         42,
     )
     seen: list[dict[str, float]] = []
-    lock = threading.Lock()  # what one thread reads, another must not note before it
+    lock = (
+        threading.Lock()
+    )  # several threads sleep; what one reads, another must not note before it
 
     class Watching(FakeClock):
         def sleep(self, seconds: float) -> None:
-            super().sleep(seconds)
             path = node.prefix / ".scr/scr.dataset.5/scrjob.progress.n1"
             with lock:
+                super().sleep(seconds)
                 if path.exists():
                     seen.append(json.loads(path.read_text()))
 
