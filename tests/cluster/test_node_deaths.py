@@ -108,8 +108,7 @@ def test_with_other_redundancy(
     """Two nodes, as many as there are spares, die at once; the newest checkpoint is rebuilt in cache."""
     job = HeatJob(rig, tmp_path, nodes=6, settings=settings).start()
     job.wait_dataset(3)
-    for host in dead:
-        rig.kill(host)
+    rig.kill(*dead)
     went_on(job, dead)
     assert job.dataset_of_restart()[-1] >= 3
     assert "REBUILD_SUCCESS" in job.labels()
@@ -119,8 +118,7 @@ def test_with_other_redundancy(
 def test_two_in_different_sets(rig: Rig, tmp_path: Path) -> None:
     job = HeatJob(rig, tmp_path, nodes=6, settings={"SCR_SET_SIZE": "2"}).start()
     job.wait_dataset(3)
-    rig.kill("n1")  # of the set n1, n2
-    rig.kill("n3")  # of the set n3, n4
+    rig.kill("n1", "n3")  # of the sets n1, n2 and n3, n4
     went_on(job, ["n1", "n3"])
     assert job.dataset_of_restart()[-1] >= 3
     assert not any(label.startswith("FETCH") for label in job.labels())
@@ -130,8 +128,7 @@ def test_two_in_one_set(rig: Rig, tmp_path: Path) -> None:
     """What redundancy cannot restore falls back to the older checkpoint in the prefix, and it is said."""
     job = HeatJob(rig, tmp_path, nodes=6, settings={"SCR_FLUSH": "3"}).start()
     job.wait_dataset(4)
-    rig.kill("n1")
-    rig.kill("n2")
+    rig.kill("n1", "n2")
     went_on(job, ["n1", "n2"])
     assert "from step 30 " in job.printed, job.printed
     assert {"REBUILD_FAIL", "FETCH_SUCCESS"} <= set(job.labels()), job.labels()

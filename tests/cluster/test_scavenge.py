@@ -115,8 +115,7 @@ def test_power_cut_in_the_middle_of_a_copy(
     made, truth = job.put([6 << 20, 7], kind)
     running = job.start(*SCAVENGE)
     job.wait_copying()
-    for host in dead:
-        rig.kill(host)
+    rig.kill(*dead)
     said = running.output()[1]
     assert running.wait() == 0, said
     assert job.found(made) == truth

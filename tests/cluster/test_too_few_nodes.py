@@ -40,8 +40,7 @@ def test_what_two_dead_nodes_held_is_rebuilt_in_the_prefix(rig: Rig, tmp_path: P
     settings = {"SCR_COPY_TYPE": "RS", "SCR_SET_FAILURES": "2"}
     job = HeatJob(rig, tmp_path, settings=settings).start()
     job.wait_dataset(3)
-    for host in dead:
-        rig.kill(host)
+    rig.kill(*dead)
     assert job.end() == TOO_FEW, job.said
     assert job.dataset_of_restart() == []
     newest = job.state()["saved"][0]
@@ -59,8 +58,7 @@ def test_too_many_die_at_once(rig: Rig, tmp_path: Path) -> None:
     job = HeatJob(rig, tmp_path, steps=400, settings={"SCR_FLUSH": "2"}).start()
     job.wait_dataset(3)
     job.wait_until(lambda: "FLUSH_SUCCESS" in job.labels(), "the flush of the second checkpoint")
-    for host in ("n1", "n2", "n3"):
-        rig.kill(host)
+    rig.kill("n1", "n2", "n3")
     assert job.end() == TOO_FEW, job.said
     index = rig.run(["scr_index", "--prefix", str(job.prefix), "--list"]).stdout
     assert "heat.20" in index, index

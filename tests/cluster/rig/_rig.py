@@ -38,18 +38,21 @@ class Rig(Commands):
 
     # A power cut, and all that is less.
 
-    def kill(self, host: str) -> None:
-        """Let a host die: its network is silent, its processes and its storage are gone at once."""
+    def kill(self, *hosts: str) -> None:
+        """Let hosts die together: their network is silent, processes and storage are gone at once."""
         self.touched = True
-        init = self.init_of(host)
-        self._link(host, "down")  # first, so that no connection is closed politely
-        members = self.processes(host)
-        os.kill(init, signal.SIGKILL)
-        self._unlimit(host)  # a slow host would die slowly
-        os.unlink(self.plan.file("hosts.d", host))
+        inits = {host: self.init_of(host) for host in hosts}
+        for host in hosts:
+            self._link(host, "down")  # first, so that no connection is closed politely
+        members = {pid for host in hosts for pid in self.processes(host)}
+        for init in inits.values():
+            os.kill(init, signal.SIGKILL)
+        for host in hosts:
+            self._unlimit(host)  # a slow host would die slowly
+            os.unlink(self.plan.file("hosts.d", host))
         self.wait_for(
             lambda: not any(os.path.exists(f"/proc/{pid}") for pid in members),
-            f"the end of {host}",
+            f"the end of {', '.join(hosts)}",
         )
 
     def hang(self, host: str) -> None:
