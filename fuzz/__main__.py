@@ -22,10 +22,17 @@ sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 
 SECONDS = 30
 FOUND = HERE / "found"
+CHILD = "--child"
 
 
-def fuzz(name: str, options: list[str]) -> None:
-    """Feed one reader until the time is over; never returns."""
+def fuzz(name: str, options: list[str], scratch: str) -> None:
+    """Feed one reader until the time is over; never returns.
+
+    Args:
+        name: of the reader.
+        options: of libFuzzer.
+        scratch: an empty directory.
+    """
     import atheris
 
     with atheris.instrument_imports(include=["scrjob"]):
@@ -34,7 +41,6 @@ def fuzz(name: str, options: list[str]) -> None:
         from scrjob.formats import kvtree
 
     reader = READERS[name]
-    scratch = tempfile.mkdtemp(prefix="scrjob-fuzz-")
     path = os.path.join(scratch, "rank2file")
     corpus = os.path.join(scratch, "corpus")
     os.mkdir(corpus)
@@ -59,15 +65,22 @@ def fuzz(name: str, options: list[str]) -> None:
 
 def main() -> int:
     """Feed all readers for a while each, or one as the arguments say."""
-    if len(sys.argv) > 1:
-        fuzz(sys.argv[1], sys.argv[2:])
+    if sys.argv[1:2] == [CHILD]:
+        fuzz(sys.argv[2], sys.argv[4:], sys.argv[3])
     from fuzzreaders import READERS
 
+    names = sys.argv[1:2] or list(READERS)
+    if not READERS.keys() >= set(names):
+        print(f"fuzz: no reader {names[0]!r}; there are {', '.join(READERS)}", file=sys.stderr)
+        return 2
+    options = sys.argv[2:] or [f"-max_total_time={SECONDS}", "-timeout=5"]
     code = 0
-    for name in READERS:
+    for name in names:
         print(f"fuzz: {name}", flush=True)
-        argv = [sys.executable, "-m", "fuzz", name, f"-max_total_time={SECONDS}", "-timeout=5"]
-        code = max(code, abs(subprocess.run(argv, cwd=HERE.parent, check=False).returncode))
+        # libFuzzer ends its process at once: only another one can tidy up.
+        with tempfile.TemporaryDirectory(prefix="scrjob-fuzz-") as scratch:
+            argv = [sys.executable, "-m", "fuzz", CHILD, name, scratch, *options]
+            code = max(code, abs(subprocess.run(argv, cwd=HERE.parent, check=False).returncode))
     return code
 
 
