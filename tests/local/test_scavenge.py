@@ -103,7 +103,7 @@ def test_two_dead_nodes_are_too_many(here: HeldAllocation, job: Job) -> None:
     here.fail("node2")
     done = job.scavenge()
     assert done.returncode == 73
-    assert b"Insufficient files" in done.stderr
+    assert b"more than the scheme tolerates" in done.stderr
     assert len(done.stderr.decode().strip().splitlines()) <= 4
     assert not (job.prefix / ".scr/index.scr").exists()
 
