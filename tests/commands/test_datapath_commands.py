@@ -146,6 +146,7 @@ class TestScrCopy:
             ("1.5kb", 1536),
             ("0", None),
             ("-1", None),
+            ("9" * 400, None),
         ],
     )
     def test_sizes(self, text, size):

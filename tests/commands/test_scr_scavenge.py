@@ -124,3 +124,10 @@ def test_prefix_that_cannot_be_written_is_told_in_words(
     assert capsys.readouterr().err == (
         f"scr_scavenge: dataset 1 could not be brought to {tmp_path}: {blocked}: File exists\n"
     )
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "\u0663", "9" * 19, "9" * 5000])
+def test_ids_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scr_scavenge.main([f"--id={text}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(": expected a dataset id, a number above 0")

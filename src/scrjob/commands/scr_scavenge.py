@@ -7,6 +7,7 @@ Exit code 0: the dataset is safe; 73: it could not be made safe; 1: a usage erro
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Optional, Sequence
 
@@ -21,6 +22,8 @@ from scrjob.commands._shared import (
     tell,
 )
 from scrjob.errors import ScrError, UsageError
+
+_ID = re.compile(r"[0-9]{1,18}")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -56,7 +59,7 @@ def _run(argv: list[str]) -> int:
     add_prefix(parser)
     add_verbose(parser)
     given = parser.parse_args(argv)
-    if not (given.id.isascii() and given.id.isdigit() and int(given.id) > 0):
+    if not (_ID.fullmatch(given.id) and int(given.id) > 0):
         raise UsageError(f"--id {given.id!r}: expected a dataset id, a number above 0")
 
     from scrjob.cached import describe_in_flush_file  # noqa: PLC0415 - not for --help

@@ -27,6 +27,7 @@ bytes and files are what a copy would read. On a node that holds nothing: what t
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -152,7 +153,8 @@ def parse_size(text: str) -> Optional[int]:
     match = _SIZE.fullmatch(text)
     if match is None:
         return None
-    return int(float(match[1]) * 1024 ** _POWERS.index(match[2].lower() or " ")) or None
+    size = float(match[1]) * 1024 ** _POWERS.index(match[2].lower() or " ")
+    return None if math.isinf(size) else int(size) or None
 
 
 def _number(text: str) -> int:
