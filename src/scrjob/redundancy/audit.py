@@ -32,7 +32,7 @@ from scrjob.redundancy.logical import file_crc
 from scrjob.redundancy.openfiles import OpenFiles
 from scrjob.redundancy.partner import Partner, replica_offset
 from scrjob.redundancy.plan import plan_group
-from scrjob.redundancy.rebuild import locator, open_shares
+from scrjob.redundancy.rebuild import locator, shares_of
 from scrjob.redundancy.striped import Striped, span_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def audit_group(
     with contextlib.ExitStack() as stack:
         files = OpenFiles()
         stack.callback(files.close)
-        shares = open_shares(plan, files, stack)
+        shares = shares_of(plan, files)
         audit = _Audit(plan, shares, crcs, workers)
         if isinstance(plan.scheme, Striped):
             damaged = audit.striped(plan.scheme)

@@ -28,7 +28,7 @@ from scrjob.redundancy.logical import LogicalReader, LogicalWriter, Part, open_r
 from scrjob.redundancy.openfiles import OpenFiles
 from scrjob.redundancy.paths import make_dirs
 from scrjob.redundancy.plan import damage, plan_group
-from scrjob.redundancy.redset_file import RedsetReader, RedsetWriter, read_head
+from scrjob.redundancy.redset_file import Payload, RedsetWriter, read_head
 from scrjob.redundancy.shape import Outputs, Share
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def rebuild_group(
     with contextlib.ExitStack() as stack:
         files = OpenFiles()
         stack.callback(files.close)
-        shares = open_shares(plan, files, stack)
+        shares = shares_of(plan, files)
         storage = _Storage()
         stack.callback(storage.close)
         outputs = {i: _create(plan, i, files, storage, stack) for i in plan.lost}
@@ -197,15 +197,16 @@ def _note(plan: GroupPlan, writers: Mapping[int, RedsetWriter], renewed: Optiona
         renewed.note(times)
 
 
-def open_shares(plan: GroupPlan, files: OpenFiles, stack: contextlib.ExitStack) -> dict[int, Share]:
-    """Open what the members that are there bring, until the stack is left."""
-    shares = {}
-    for i in range(plan.shape.n):
-        if i not in plan.lost:
-            payload = RedsetReader(plan.redset_path(i), plan.heads[i])
-            stack.callback(payload.close)
-            shares[i] = Share(LogicalReader(plan.parts[i], files), payload)
-    return shares
+def shares_of(plan: GroupPlan, files: OpenFiles) -> dict[int, Share]:
+    """Return what the members that are there bring; ``files`` keeps descriptors."""
+    return {
+        i: Share(
+            LogicalReader(plan.parts[i], files),
+            Payload(plan.redset_path(i), plan.heads[i], files),
+        )
+        for i in range(plan.shape.n)
+        if i not in plan.lost
+    }
 
 
 def _create(

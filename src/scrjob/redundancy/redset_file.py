@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, Dict, NamedTuple, Optional
 
 from scrjob.formats import header_image, kvtree, redset_header
 from scrjob.redundancy.logical import (
@@ -18,6 +18,9 @@ from scrjob.redundancy.logical import (
     read_exactly,
     write_exactly,
 )
+
+if TYPE_CHECKING:
+    from scrjob.redundancy.openfiles import OpenFiles
 
 HELD_FILES = 200_000
 """Files in headers that are kept in memory, about 500 bytes each."""
@@ -106,6 +109,29 @@ class RedsetReader:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Payload:
+    """What follows the header of a redundancy file, read in any thread: of very many files, few are open.
+
+    Args:
+        path: where it is.
+        head: what is in it.
+        files: keeps descriptors.
+    """
+
+    def __init__(self, path: str, head: Head, files: OpenFiles) -> None:
+        self._path = path
+        self._start = head.start
+        self._files = files
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` from ``offset``; raises as ``LogicalReader.readinto`` does."""
+        fd = self._files.take(self._path, open_regular)
+        try:
+            read_exactly(fd, self._start + offset, view, self._path)
+        finally:
+            self._files.give(self._path)
 
 
 class RedsetWriter:

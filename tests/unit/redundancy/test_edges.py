@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
@@ -287,3 +288,20 @@ def test_members_of_different_groups_are_refused(tmp_path):
 def test_schemes_that_nobody_knows():
     with pytest.raises(NotSupportedError, match=r"RAID is not supported .*PARTNER, XOR, RS"):
         schemes.scheme_for("raid")
+
+
+def test_a_group_of_more_members_than_a_process_may_have_files_open(tmp_path):
+    ranks = 300
+    groups = form_groups(range(ranks), ranks)
+    made = make_dataset(tmp_path / "p", [[5]] * ranks, groups, kind="partner")
+    before = made.state()
+    made.lose(7)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 150, limit[1]))
+    try:
+        done = build_dataset(str(made.prefix), 1, now=0.0, host="h", on_message=print)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert done
+    assert made.state() == before
