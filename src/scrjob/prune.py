@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple, Opti
 
 from scrjob._fsio import atomic_write, fsync_dir, read_bounded
 from scrjob.errors import FormatError
-from scrjob.formats import paths, rank2file
+from scrjob.formats import flush, kvtree, paths, rank2file
 from scrjob.formats.index import Index
 from scrjob.redundancy.paths import PrefixGuard
+from scrjob.scavenge.flushes import MARKS
 from scrjob.scavenge.record import PRUNING, complete_files
 from scrjob.scavenge.settings import ScavengeSettings
 
@@ -72,6 +73,7 @@ def prune(prefix: str, newest_id: int, keep: int, say: Say) -> list[Pruned]:
     gone = {*left, *(entry.id for entry in doomed)}
     real = _follower()
     try:
+        _refuse_flushes(prefix, gone)
         stay = _files_of_others(prefix, gone, real)
     except (OSError, FormatError) as error:
         say(
@@ -166,6 +168,21 @@ def _follower() -> Real:
     """Return what tells where a file is in truth: two datasets may know a directory by different names."""
     real_dir = lru_cache(DIRECTORIES)(os.path.realpath)
     return lambda path: os.path.join(real_dir(os.path.dirname(path)), os.path.basename(path))
+
+
+def _refuse_flushes(prefix: str, gone: Iterable[int]) -> None:
+    """Raise FormatError if a dataset is being flushed, or may be, of whose files there is no list yet."""
+    path = paths.flush_file(prefix)
+    try:
+        tree = kvtree.read(path)
+    except FileNotFoundError:
+        return
+    for dataset_id in set(flush.ids(tree)).difference(gone):
+        entry = flush.entry(tree, dataset_id)
+        if entry is None or not set(MARKS).intersection(entry.locations):
+            continue
+        if not os.path.lexists(paths.rank2file(prefix, dataset_id)):
+            raise FormatError(f"dataset {dataset_id} is being flushed", path=path)
 
 
 def _files_of_others(prefix: str, gone: Iterable[int], real: Real) -> set[str]:

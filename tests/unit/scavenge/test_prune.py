@@ -11,9 +11,10 @@ from typing import Callable, Optional, Sequence
 import pytest
 
 from scrjob import prune as module
-from scrjob.formats import kvtree, rank2file, summary
+from scrjob.formats import flush, kvtree, rank2file, summary
 from scrjob.formats.dataset import Descriptor, build
 from scrjob.formats.index import Index
+from scrjob.formats.kvtree import KVTree
 from scrjob.prune import prune
 from scrjob.scavenge.record import complete_files
 
@@ -175,6 +176,23 @@ def test_nothing_goes_while_the_files_of_another_dataset_are_not_known(prefix: P
     part.unlink()
     assert prefix.prune(3, 1) == []
     assert prefix.there() == ["d1", "d2", "d3"]
+
+
+@pytest.mark.parametrize("mark", [flush.FLUSHING, flush.SYNC_FLUSHING])
+def test_nothing_goes_while_a_flush_writes_nobody_knows_which_files(
+    prefix: Prefix, mark: str
+) -> None:
+    for number in (1, 2, 3):
+        prefix.add(number)
+    tree = KVTree()
+    flush.put_dataset(tree, 4, KVTree.of({"ID": 4, "NAME": "it.4", "FLAG_CKPT": 1}))
+    flush.add_location(tree, 4, mark)
+    kvtree.write(str(prefix.home / ".scr" / "flush.scr"), tree)
+    assert prefix.prune(3, 1) == []
+    assert "dataset 4 is being flushed" in prefix.said[-1]
+    flush.remove_location(tree, 4, mark)
+    kvtree.write(str(prefix.home / ".scr" / "flush.scr"), tree)
+    assert prefix.prune(3, 1) == [1, 2]
 
 
 def test_names_that_lead_out_of_the_prefix(prefix: Prefix, tmp_path: Path) -> None:
