@@ -140,7 +140,12 @@ def _decide(number: int, rows: list[Mapping[str, Any]]) -> Inspected:
     # A node that was away while the number was used again holds an older dataset: it is of no use.
     newest = max(rows, key=lambda row: row["details"].created_us or 0)["details"]
     rows = [row for row in rows if row["details"].created_us == newest.created_us]
-    ranks = {rank["rank"]: rank for row in rows for rank in row["ranks"]}
+    held = [rank for row in rows for rank in row["ranks"]]
+    # Of two nodes that hold the same rank, one may hold all of it.
+    ranks = {
+        rank["rank"]: rank
+        for rank in sorted(held, key=lambda rank: (rank["whole"], rank["filemap"]))
+    }
     members = [
         (name, place, told)
         for rank in ranks.values()

@@ -56,6 +56,18 @@ def test_the_answer_is_the_outcome_of_the_real_build(name, lost, golden, tmp_pat
     assert bool(answer.reasons()) == (lost != "none")
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_two_nodes_with_the_same_rank_the_whole_one_counts(golden, tmp_path, turn) -> None:
+    case = datapath.load(golden("xor_8"))
+    rows = rows_of(case, datapath.survivors("none"), tmp_path)
+    less = json.loads(json.dumps(rows))
+    for row in less:
+        for rank in row["ranks"]:
+            rank.update(whole=False, filemap=False, sets={})
+    found = decide(map(checked, [*rows, *less][::turn]))
+    assert found[case.dataset].recoverable
+
+
 def test_the_established_line(golden, tmp_path, capsys) -> None:
     case = datapath.load(golden("rs_8"))
     prefix = case.unpack("prefix_0_before", tmp_path / "prefix")
