@@ -252,11 +252,13 @@ def make_ranks(prefix: Path, ranks: int, *, group_size: int = 8) -> None:
 
 def peak_of_build(prefix: Path) -> tuple[float, float]:
     """Build in a child; returns seconds and its peak memory in MiB."""
+    # Not ru_maxrss, which begins with the memory of who has started the child.
     code = (
-        "import resource, sys\n"
+        "import re, sys\n"
+        "from pathlib import Path\n"
         "from scrjob.commands.scr_index import main\n"
         "code = main(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "print(re.search(r'VmHWM:\\s*(\\d+) kB', Path('/proc/self/status').read_text())[1])\n"
         "sys.exit(code)"
     )
     argv = [sys.executable, "-c", code, "--prefix", str(prefix), "--build", "1", "--force"]

@@ -126,19 +126,19 @@ def read_bounded(path: StrPath, *, limit: int = METADATA_LIMIT_BYTES) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # Before fdopen, which refuses a directory in its own way and leaves the descriptor open.
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise FormatError("not a regular file", path=os.fspath(path))
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            # Memory is taken for all that is asked for.
-            data = file.read(min(limit, status.st_size) + 1)
-            if len(data) > status.st_size:  # it grows, or is a kernel's, which tells no size
-                while len(data) <= limit:
-                    more = file.read(min(MORE_BYTES, limit + 1 - len(data)))
-                    if not more:
-                        break
-                    data += more
+        # Memory is taken for all that is asked for.
+        data = os.read(fd, min(limit, status.st_size) + 1)
+        if len(data) != status.st_size:  # not all at once, or it grows, or a kernel's tells no size
+            parts = [data]
+            got = len(data)
+            while got <= limit and parts[-1]:
+                wanted = max(status.st_size - got, MORE_BYTES)
+                parts.append(os.read(fd, min(wanted, limit + 1 - got)))
+                got += len(parts[-1])
+            data = b"".join(parts)
     finally:
         os.close(fd)
     if len(data) > limit:

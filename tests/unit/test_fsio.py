@@ -104,6 +104,19 @@ def test_reading_takes_memory_for_what_is_there(tmp_path: Path) -> None:
     assert len(_fsio.read_bounded("/proc/sys/kernel/random/boot_id")) > 1
 
 
+def test_what_comes_in_pieces_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    whole = os.read
+    monkeypatch.setattr(os, "read", lambda fd, wanted: whole(fd, min(wanted, 2)))
+    assert _fsio.read_bounded(path) == b"12345"
+    assert _fsio.read_bounded(path, limit=5) == b"12345"
+    with pytest.raises(FormatError, match="larger than the 4 bytes"):
+        _fsio.read_bounded(path, limit=4)
+
+
 def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(FormatError, match="not a regular file"):
