@@ -16,6 +16,10 @@ _LONG_BITS = 64
 _SURELY_INT = 10  # fewer digits always fit 32 bits
 _SURELY_LONG = 19  # and fewer than this 64
 _NOUGHT = ord("0")
+PLAIN_INT = rb"[0-9]{1,9}"
+PLAIN_LONG = rb"(?!0[0-9])[0-9]{1,18}"
+"""Patterns of what ``atoi``, and ``strtoul``, read as ``int`` does."""
+
 _BLANKS = rb"[ \t\n\v\f\r]*"
 _ATOI = re.compile(_BLANKS + rb"([+-]?[0-9]+)")
 _BASE0 = re.compile(

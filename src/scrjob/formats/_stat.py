@@ -18,6 +18,8 @@ KEYS = (
     *(b"SIZE", b"MODE", b"UID", b"GID"),
     *(b"ATIME_SECS", b"ATIME_NSECS", b"CTIME_SECS", b"CTIME_NSECS", b"MTIME_SECS", b"MTIME_NSECS"),
 )
+PLAIN = dict.fromkeys(KEYS, _numbers.PLAIN_LONG)
+"""The patterns of values that ``of_plain`` takes."""
 
 
 class FileStat(NamedTuple):
@@ -47,34 +49,42 @@ class FileStat(NamedTuple):
 
 def parse(tree: KVTree) -> FileStat:
     """Return the recorded fields of a subtree."""
-    return of_values([tree.value(key) for key in KEYS])
-
-
-def of_values(values: Sequence[Optional[bytes]]) -> FileStat:
-    """Return the fields whose values are given in the order of ``KEYS``, None for one that is absent."""
-    size, mode, uid, gid, atime, atime_part, ctime, ctime_part, mtime, mtime_part = values
     return FileStat(
-        unsigned(size),
-        _shared(mode),
-        _shared(uid),
-        _shared(gid),
-        _time(atime, atime_part),
-        _time(ctime, ctime_part),
-        _time(mtime, mtime_part),
+        tree.unsigned("SIZE"),
+        tree.unsigned("MODE"),
+        tree.unsigned("UID"),
+        tree.unsigned("GID"),
+        _time(tree, "ATIME"),
+        _time(tree, "CTIME"),
+        _time(tree, "MTIME"),
     )
 
 
-def unsigned(value: Optional[bytes]) -> Optional[int]:
-    """Return an unsigned 64-bit scalar; None for None."""
-    return None if value is None else _numbers.strtoul(value)
+def _time(tree: KVTree, key: str) -> Optional[int]:
+    seconds = tree.unsigned(f"{key}_SECS")
+    if seconds is None:
+        return None
+    return seconds * _SECOND_NS + (tree.unsigned(f"{key}_NSECS") or 0)
 
 
-def _time(seconds: Optional[bytes], nanoseconds: Optional[bytes]) -> Optional[int]:
-    whole = _shared(seconds)
-    return None if whole is None else whole * _SECOND_NS + (unsigned(nanoseconds) or 0)
+_shared = lru_cache(maxsize=64)(int)  # for what the files of a rank mostly have in common
 
 
-_shared = lru_cache(maxsize=64)(unsigned)  # for what the files of a rank mostly have in common
+def of_plain(values: Sequence[Optional[bytes]]) -> FileStat:
+    """Return the fields whose values are given in the order of ``KEYS``, None for one that is absent.
+
+    There can be very many: the values are plain numbers, for there is no time to look at them twice.
+    """
+    size, mode, uid, gid, atime, atime_part, ctime, ctime_part, mtime, mtime_part = values
+    return FileStat(
+        None if size is None else int(size),
+        None if mode is None else _shared(mode),
+        None if uid is None else _shared(uid),
+        None if gid is None else _shared(gid),
+        None if atime is None else _shared(atime) * _SECOND_NS + int(atime_part or 0),
+        None if ctime is None else _shared(ctime) * _SECOND_NS + int(ctime_part or 0),
+        None if mtime is None else _shared(mtime) * _SECOND_NS + int(mtime_part or 0),
+    )
 
 
 def fields(stat: FileStat) -> Dict[str, int]:

@@ -65,7 +65,7 @@ class _Walk:
 
     def __init__(self, body: memoryview) -> None:
         self._body = body
-        self._schemas = Schemas(_RECORD, 2, _stat.KEYS)
+        self._schemas = Schemas(_RECORD, 2, _stat.PLAIN)
         self._at = len(_NONE)
         self._kept: List[bytes] = []
         self._done = 0  # of the body, in bytes, that is kept or taken
@@ -121,15 +121,15 @@ class _Walk:
         if schema is None:
             raise _OddError
         body, at = self._body, self._at
-        match, groups = schema.match.match, (1, 2, *schema.groups)
+        take, groups = schema.records.match, (1, 2, *schema.groups)
         found: Dict[int, ProtectedFile] = {}
         for _ in range(count):
-            record = match(body, at)
-            if record is None:
+            record = take(body, at)
+            if record is None or record[1] is None:
                 raise _OddError
             at = record.end()
             number, path, *values = record.group(*groups)
-            stat = _stat.of_values(values)
+            stat = _stat.of_plain(values)
             if not redset_header.is_possible_size(stat.size_bytes):
                 raise _OddError
             found[int(number)] = ProtectedFile(as_text(path), stat)

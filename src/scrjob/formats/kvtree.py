@@ -45,6 +45,7 @@ from typing import (
     Mapping,
     Optional,
     Tuple,
+    TypeVar,
     Union,
 )
 
@@ -56,6 +57,7 @@ from scrjob.formats._cursor import Cursor
 if TYPE_CHECKING:
     from scrjob.protocols import Clock
 
+Made = TypeVar("Made")
 Node = Dict[bytes, "Node"]
 Key = Union[bytes, str, int]
 
@@ -206,7 +208,7 @@ class KVTree:
 
     def reversed(self) -> KVTree:
         """Return a copy with the order reversed at every level: a merge into an empty tree."""
-        return KVTree(_without_gc(_turned, self._node))
+        return KVTree(without_gc(_turned, self._node))
 
     def sort_all(self) -> None:
         """Sort every level by the bytes of the keys, smallest first."""
@@ -334,7 +336,7 @@ def decode_image(data: bytes, path: str = "") -> Tuple[KVTree, int]:
     if not data:
         return KVTree(), 0
     size, end = _check(data, path)
-    return KVTree(_without_gc(_tree, data[HEADER.size : end], path)), size
+    return KVTree(without_gc(_tree, data[HEADER.size : end], path)), size
 
 
 def packed(data: bytes, path: str = "") -> memoryview:
@@ -391,8 +393,8 @@ def _header(cursor: Cursor, path: str) -> Tuple[int, int]:
     return size, flags
 
 
-def _without_gc(build: Callable[..., Node], *args: Any) -> Node:
-    """Build nodes while the cycle collector rests: it costs half of the time and finds nothing."""
+def without_gc(build: Callable[..., Made], *args: Any) -> Made:
+    """Make very many objects while the cycle collector rests: it costs half of the time and finds nothing."""
     active = gc.isenabled()
     gc.disable()
     try:

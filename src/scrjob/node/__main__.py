@@ -8,6 +8,7 @@ space), ``copy`` (scr_copy), ``growth`` (do files in cache change), ``inspect``
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Optional, Sequence
@@ -22,6 +23,8 @@ PROGRAMS = {
     "stacks": "scrjob.node.stacks",
 }
 EXIT_USAGE = 64
+OBJECTS_A_COLLECTION = 50_000
+"""A copy of many files keeps very many objects for a while, without cycles to be found among them."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -31,6 +34,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if home is None:
         sys.stderr.write(f"usage: python -m scrjob.node {{{','.join(PROGRAMS)}}} [ARGUMENTS]\n")
         return EXIT_USAGE
+    gc.set_threshold(OBJECTS_A_COLLECTION, *gc.get_threshold()[1:])
     return int(importlib.import_module(home).main(words[1:]))
 
 

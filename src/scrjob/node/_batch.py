@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Optional
 from scrjob._fsio import sync_filesystem, syncs_all_and_tells
 from scrjob.node._crew import LARGE_BYTES
 from scrjob.node._transfer import Place
-from scrjob.node.journal import Record
+from scrjob.node.journal import line
 from scrjob.redundancy.paths import make_dirs, sync_dirs
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class Batch:
         crew: copies them.
         guard: of the prefix.
         journal: gets a line for each file that is there for good; None: no journal.
+
+    Attributes:
+        is_full: it is time to commit.
     """
 
     def __init__(self, crew: Crew, guard: PrefixGuard, journal: Optional[Journal]) -> None:
@@ -47,6 +50,7 @@ class Batch:
         self._transfers: list[Transfer] = []
         self._places: dict[str, Place] = {}
         self._small = self._bytes = 0
+        self.is_full = False
         self._together: dict[int, bool] = {}
 
     def place(self, directory: str, mode: int) -> Place:
@@ -61,11 +65,14 @@ class Batch:
             self._guard.check_real(os.path.join(directory, "."))
             make_dirs(directory, mode)
             place = self._places[directory] = Place(directory, self._guard.relative(directory))
+            if len(self._places) >= BATCH_PLACES:
+                self.is_full = True
         return place
 
     def add(self, transfer: Transfer) -> None:
         """Copy a file whose place is one of this batch."""
-        self._transfers.append(transfer)
+        transfers = self._transfers
+        transfers.append(transfer)
         self._bytes += transfer.size
         self._small += transfer.size < LARGE_BYTES
         self._crew.copy(
@@ -73,15 +80,8 @@ class Batch:
             syncs_alone=self._small > SYNC_TOGETHER_FILES
             and not self._is_synced_together(transfer.place),
         )
-
-    @property
-    def is_full(self) -> bool:
-        """Tell whether it is time to commit."""
-        return (
-            len(self._transfers) >= BATCH_FILES
-            or len(self._places) >= BATCH_PLACES
-            or self._bytes >= BATCH_BYTES
-        )
+        if len(transfers) >= BATCH_FILES or self._bytes >= BATCH_BYTES:
+            self.is_full = True
 
     def commit(self) -> None:
         """Give all files that could be copied their names, for good. What fails is noted in them."""
@@ -94,7 +94,7 @@ class Batch:
                 transfer.discard(error)
         self._sync_places()
         if self._journal is not None:
-            self._journal.add([_record(transfer) for transfer in self._good()])
+            self._journal.add(map(_line, self._good()))
         self._clear()
 
     def abandon(self, error: Exception) -> None:
@@ -109,6 +109,7 @@ class Batch:
         self._places = {}
         self._transfers = []
         self._small = self._bytes = 0
+        self.is_full = False
 
     def _good(self) -> list[Transfer]:
         return [transfer for transfer in self._transfers if transfer.error is None]
@@ -133,11 +134,8 @@ class Batch:
                         transfer.discard(error)
 
     def _sync_places(self) -> None:
-        by_place: dict[Place, list[Transfer]] = {}
-        for transfer in self._good():
-            by_place.setdefault(transfer.place, []).append(transfer)
         by_device: dict[int, list[Place]] = {}
-        for place in by_place:
+        for place in {transfer.place for transfer in self._good()}:
             by_device.setdefault(place.device, []).append(place)
         for places in by_device.values():
             if self._sync_together(len(places), places):
@@ -146,8 +144,9 @@ class Batch:
                 try:
                     sync_dirs([place.path], self._guard.prefix)
                 except OSError as error:  # they have their names, but for how long
-                    for transfer in by_place[place]:
-                        transfer.error = error
+                    for transfer in self._good():
+                        if transfer.place is place:
+                            transfer.error = error
 
     def _sync_together(self, number: int, places: list[Place]) -> bool:
         """Sync a file system as a whole; False if that is not worth it, not to be relied on, or failed.
@@ -164,8 +163,8 @@ class Batch:
         return True
 
 
-def _record(transfer: Transfer) -> Record:
-    return Record(
+def _line(transfer: Transfer) -> str:
+    return line(
         transfer.place.relative(transfer.name),
         transfer.size,
         transfer.mtime_ns,

@@ -112,14 +112,15 @@ class Crew:
         self._look()
 
     def _copy_chunk(self, chunk: list[Transfer], syncs_alone: bool, buffer: memoryview) -> None:
+        spend = self._meter.spend
         for transfer in chunk:
             try:
                 transfer.create()
-                transfer.move(0, transfer.size, buffer, self._meter.spend)
+                transfer.move(0, transfer.size, buffer, spend)
                 transfer.finish(durable=syncs_alone)
             except (ScrError, OSError) as error:
                 transfer.discard(error)
-            self._meter.count_file()
+        self._meter.count_files(len(chunk))
 
     def _copy_large(self, transfer: Transfer) -> None:
         try:
@@ -150,7 +151,7 @@ class Crew:
             transfer.finish(durable=True)
         except (ScrError, OSError) as error:
             transfer.discard(error)
-        self._meter.count_file()
+        self._meter.count_files(1)
 
     def _do(self, task: Task) -> None:
         """Let a thread do it; waits while many tasks are ahead of it."""

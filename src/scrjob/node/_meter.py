@@ -55,7 +55,8 @@ class Meter:
         Raises:
             StoppedError: ``stop`` was called.
         """
-        self.check()
+        if self.stopped:
+            self.check()
         if self._rate is not None:
             with self._lock:
                 now = self.clock.monotonic()
@@ -72,11 +73,11 @@ class Meter:
         if self.stopped:
             raise StoppedError("nobody waits for this copy any more: it was given up")
 
-    def count_file(self, skipped_bytes: int = 0) -> None:
-        """Count a file that is done with, and its bytes if they need not be copied."""
+    def count_files(self, files: int, skipped_bytes: int = 0) -> None:
+        """Count files that are done with, and their bytes if they need not be copied."""
         if self._report is not None:
             with self._lock:
-                self._report.add(skipped_bytes, 1, self.clock)
+                self._report.add(skipped_bytes, files, self.clock)
 
     def stop(self) -> None:
         """Let all threads end at their next piece."""

@@ -98,6 +98,7 @@ class Transfer:
         attributes: applied to the copy; its size, if recorded, is checked.
         crc: CRC32 that is expected; None: any.
         checksum: compute the CRC32; without, and with none expected, the kernel may copy by itself.
+        is_counted: one of the files that the copy tells the number of.
 
     Attributes:
         error: why it failed; nothing of it is left then, and its destination is as it was.
@@ -110,8 +111,8 @@ class Transfer:
     """
 
     __slots__ = (
-        *("attributes", "checksum", "complaints", "crc", "durable", "error", "found", "left"),
-        *("mtime_ns", "name", "place", "size", "source", "temporary"),
+        *("attributes", "checksum", "complaints", "crc", "durable", "error", "found", "is_counted"),
+        *("left", "mtime_ns", "name", "place", "size", "source", "temporary"),
         *("_crcs", "_is_open", "_target"),
     )
 
@@ -125,6 +126,7 @@ class Transfer:
         attributes: FileStat,
         crc: Optional[int],
         checksum: bool,
+        is_counted: bool,
     ) -> None:
         self.source = source
         self.size = source.size_bytes
@@ -134,6 +136,7 @@ class Transfer:
         self.attributes = attributes
         self.crc = crc
         self.checksum = checksum or crc is not None
+        self.is_counted = is_counted
         self.error: Optional[Exception] = None
         self.found: Optional[int] = None
         self.mtime_ns = 0
@@ -177,9 +180,11 @@ class Transfer:
         position = start
         if not self.checksum:
             position = self._kernel_move(start, end, len(buffer), account)
-        elif end - start <= min(TINY_BYTES, len(buffer)):
-            account(end - start)
-            if self._move_at_once(start, end):
+        elif end - start == self.size <= TINY_BYTES and end <= len(buffer):  # it is all
+            account(end)
+            data = os.pread(self.source.fd, end, 0)
+            self.found = crc32(data)
+            if len(data) == end == os.pwrite(self._target, data, 0):
                 return
         crc = 0
         while position < end:
@@ -197,12 +202,6 @@ class Transfer:
                 piece = piece[done:]
                 position += done
         self._crcs[start] = crc, end - start
-
-    def _move_at_once(self, start: int, end: int) -> bool:
-        """Copy few bytes, as of a small file; False if they did not come, or did not go, at once."""
-        data = os.pread(self.source.fd, end - start, start)
-        self._crcs[start] = crc32(data), len(data)
-        return len(data) == end - start == os.pwrite(self._target, data, start)
 
     def _kernel_move(self, start: int, end: int, piece: int, account: Callable[[int], None]) -> int:
         """Copy inside the kernel; returns where it ended: at the start if it does not take part."""
@@ -238,12 +237,12 @@ class Transfer:
             OSError: writing failed.
         """
         source = self.source
-        _check(source.path, "bytes", self.attributes.size_bytes, self.size)
-        if self.checksum:
-            self.found = self._crcs.pop(0, (0, 0))[0]
-            if self._crcs:
-                for start in sorted(self._crcs):
-                    self.found = combine(self.found, *self._crcs[start])
+        if self.attributes.size_bytes not in (None, self.size):
+            raise _other_size(source.path, self.attributes.size_bytes, self.size)
+        if self.checksum and self._crcs:
+            self.found = 0
+            for start in sorted(self._crcs):
+                self.found = combine(self.found, *self._crcs[start])
         self._check_unchanged()
         if self.crc is not None and self.crc != self.found:
             raise CrcMismatchError(
@@ -253,7 +252,8 @@ class Transfer:
         if durable:
             os.fsync(self._target)
             status = os.fstat(self._target)
-        _check(source.path, "bytes", self.size, status.st_size)
+        if status.st_size != self.size:
+            raise _other_size(source.path, self.size, status.st_size)
         self.mtime_ns = status.st_mtime_ns
         self.durable = durable
         self._close()
@@ -294,12 +294,11 @@ class Transfer:
         self._is_open = False
         target, self._target = self._target, -1
         try:
-            self.source.close()
+            os.close(self.source.fd)
         finally:
             if target >= 0:
                 os.close(target)
 
 
-def _check(path: str, what: str, wanted: Optional[int], got: int) -> None:
-    if wanted is not None and got != wanted:
-        raise FormatError(f"{what}: expected {wanted}, got {got}", path=path)
+def _other_size(path: str, wanted: Optional[int], got: int) -> FormatError:
+    return FormatError(f"bytes: expected {wanted}, got {got}", path=path)

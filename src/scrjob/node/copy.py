@@ -40,6 +40,7 @@ from scrjob.node.journal import Journal
 from scrjob.redundancy.paths import PrefixGuard, Relocation, check_name, make_dirs, relocate
 
 if TYPE_CHECKING:
+    from scrjob.formats.filemap import FileStat
     from scrjob.node._transfer import Place
     from scrjob.protocols import Clock
 
@@ -164,7 +165,7 @@ class _Copier:
         self.errors: list[str] = []
         self.crcs: dict[str, int] = {}
         self.pending: list[
-            Union[_Line, _File]
+            Union[_Line, Transfer]
         ] = []  # to be told, in order, when all of it is known
         self.looked = float("-inf")
 
@@ -282,14 +283,14 @@ class _Copier:
             name = filemap.file_name(rank)
         elif not is_copied(name):
             return
-        what = f"Failed to copy {path} to {os.path.join(self.target, name)}"
         try:
             place = self._place(self.target, SCR_DIR_MODE)
             source = Source.open(path)
         except (FormatError, OSError) as error:
-            self._failed(what, error)
+            target = os.path.join(self.target, name)
+            self._failed(_copying(path, target, is_counted=False), error)
             return
-        self._add(source, place, name, what, FileMeta())
+        self._add(source, place, name, FileMeta(), is_counted=False)
 
     def _filemap(self, path: str, rank: int) -> bool:
         """Copy the files of one rank; tells whether its filemap is worth copying."""
@@ -328,7 +329,7 @@ class _Copier:
             directory, start = self._directory(meta.directory)
             target = start + name
             if path == target:  # bypass: the application wrote it there
-                self._count(meta)
+                self._count(meta.stat)
                 return True
             place = self._place(directory, APP_DIR_MODE)
         except (FormatError, OSError) as error:
@@ -337,11 +338,10 @@ class _Copier:
         finally:
             if place is None and isinstance(found, Source):
                 found.close()
-        what = f"Failed to copy file {path} to {target}"
         if isinstance(found, Source):
-            self._add(found, place, name, what, meta, is_counted=True)
+            self._add(found, place, name, meta, is_counted=True)
         else:
-            self._failed(what, found)
+            self._failed(_copying(path, target, is_counted=True), found)
         return True
 
     def _directory(self, recorded: str) -> tuple[str, str]:
@@ -362,21 +362,20 @@ class _Copier:
         source: Source,
         place: Place,
         name: str,
-        what: str,
         meta: FileMeta,
         *,
-        is_counted: bool = False,
+        is_counted: bool,
     ) -> None:
-        """Have a file copied, if it is not there already; ``what`` begins the message when that fails."""
+        """Have a file copied, if it is not there already."""
         self.number += 1
         if self.journal is not None:
             known = self.journal.find(place, name, source)
             if known is not None and self._is_proof(known.crc, meta.crc):
                 source.close()
                 self.skipped += 1
-                self.meter.count_file(known.size)
+                self.meter.count_files(1, known.size)
                 if is_counted:
-                    self._count(meta)
+                    self._count(meta.stat)
                 return
         transfer = Transfer(
             source,
@@ -386,8 +385,9 @@ class _Copier:
             attributes=meta.stat,
             crc=meta.crc,
             checksum=self.options.checksum,
+            is_counted=is_counted,
         )
-        self.pending.append(_File(transfer, what, meta if is_counted else None))
+        self.pending.append(transfer)
         self.batch.add(transfer)
 
     def _is_proof(self, known: Optional[int], recorded: Optional[int]) -> bool:
@@ -396,9 +396,9 @@ class _Copier:
             return recorded is None and not self.options.checksum
         return recorded in (None, known)
 
-    def _count(self, meta: FileMeta) -> None:
+    def _count(self, stat: FileStat) -> None:
         self.files += 1
-        self.bytes += meta.stat.size_bytes or 0
+        self.bytes += stat.size_bytes or 0
 
     def _say(self, text: str, detail: str = "") -> None:
         """Report a failure in the words that the C tool has for it."""
@@ -421,7 +421,7 @@ class _Copier:
             lines: Iterable[_Line]
             if isinstance(item, _Line):
                 lines = (item,)
-            elif item.transfer.error is None and not item.transfer.complaints:
+            elif item.error is None and not item.complaints:
                 self._done(item)
                 continue
             else:
@@ -431,26 +431,25 @@ class _Copier:
                 if error:
                     self.errors.append(error)
 
-    def _lines_of(self, file: _File) -> Iterator[_Line]:
+    def _lines_of(self, transfer: Transfer) -> Iterator[_Line]:
         """Yield what is to be said of a file that is done with, not all being well."""
-        transfer = file.transfer
+        source = transfer.source.path
         for complaint in transfer.complaints:
             yield self._error_line(f"Failed to set attributes of {transfer.target}: {complaint}")
         if isinstance(transfer.error, CrcMismatchError):
-            source = transfer.source.path
             yield self._error_line(
                 f"CRC32 mismatch detected when flushing file {source} to {transfer.target}"
             )
         elif transfer.error is not None:
-            yield self._error_line(f"{file.what}: {reason(transfer.error, file.what)}")
+            what = _copying(source, transfer.target, is_counted=transfer.is_counted)
+            yield self._error_line(f"{what}: {reason(transfer.error, what)}")
         else:
-            self._done(file)
+            self._done(transfer)
 
-    def _done(self, file: _File) -> None:
+    def _done(self, transfer: Transfer) -> None:
         """Take account of a file that is there for good."""
-        transfer = file.transfer
-        if file.counted is not None:
-            self._count(file.counted)
+        if transfer.is_counted:
+            self._count(transfer.attributes)
         if transfer.found is not None and not (self.journal and self.journal.is_whole):
             self.crcs[transfer.place.relative(transfer.name)] = transfer.found
 
@@ -476,12 +475,9 @@ class _Line(NamedTuple):
     error: str
 
 
-class _File(NamedTuple):
-    """A file on its way, how a message about its failure begins, its record if it is counted."""
-
-    transfer: Transfer
-    what: str
-    counted: Optional[FileMeta]
+def _copying(path: str, target: str, *, is_counted: bool) -> str:
+    """Return how a message about a copy that failed begins."""
+    return f"Failed to copy {'file ' if is_counted else ''}{path} to {target}"
 
 
 def error_line(host: str, text: str) -> str:

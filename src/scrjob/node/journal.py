@@ -14,14 +14,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Optional, Sequence, Tuple
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 if TYPE_CHECKING:
     from scrjob.node._transfer import Place, Source
 
 _PREFIX = "scrjob.copy."
 _SUFFIX = ".jsonl"
-_quoted = json.JSONEncoder().encode
 _FIELDS = ("size", "mtime_ns", "source_mtime_ns")
 _AS_FILE = (
     os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -40,6 +40,15 @@ class Record(NamedTuple):
     mtime_ns: int
     source_mtime_ns: int
     crc: Optional[int]
+
+
+def line(path: str, size: int, mtime_ns: int, source_mtime_ns: int, crc: Optional[int]) -> str:
+    """Return the line of a finished copy; see ``Record``."""
+    # By hand: there can be a hundred thousand.
+    return (
+        f'{{"path": {encode_basestring_ascii(path)}, "size": {size}, "mtime_ns": {mtime_ns}, '
+        f'"source_mtime_ns": {source_mtime_ns}, "crc": {"null" if crc is None else crc}}}\n'
+    )
 
 
 class Journal:
@@ -90,12 +99,13 @@ class Journal:
         stands = (status.st_size, status.st_mtime_ns) == (record.size, record.mtime_ns)
         return record if stands else None
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Note finished copies."""
-        if not records:
+    def add(self, lines: Iterable[str]) -> None:
+        """Note finished copies, a ``line`` for each."""
+        text = "".join(lines)
+        if not text:
             return
         # The leading newline ends a line that a killed predecessor may have left unfinished.
-        data = memoryview(("\n" + "".join(map(_line, records))).encode("ascii"))
+        data = memoryview(("\n" + text).encode("ascii"))
         try:
             if self._fd < 0:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _AS_FILE
@@ -137,15 +147,6 @@ def _journals(directory: str) -> list[str]:
         for name in names
         if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
     ]
-
-
-def _line(record: Record) -> str:
-    # By hand: it is a fifth of what copying a small file costs.
-    crc = "null" if record.crc is None else record.crc
-    return (
-        f'{{"path": {_quoted(record.path)}, "size": {record.size}, "mtime_ns": {record.mtime_ns}, '
-        f'"source_mtime_ns": {record.source_mtime_ns}, "crc": {crc}}}\n'
-    )
 
 
 def _read(path: str) -> Iterator[tuple[str, _Known]]:

@@ -7,11 +7,12 @@ Source: docs/formats/cache.md, "filemap".
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scrjob.formats.filemap import FileStat
+
+MODE_BITS = 0o7777
 
 
 def apply_attributes(fd: int, recorded: FileStat) -> tuple[str, ...]:
@@ -37,7 +38,7 @@ def set_attributes(fd: int, recorded: FileStat) -> tuple[tuple[str, ...], os.sta
         except (OSError, OverflowError) as error:
             refused_times = f"setting times: {error}"
     status = os.fstat(fd)
-    mode = stat.S_IMODE(status.st_mode)
+    mode = status.st_mode & MODE_BITS
     uid, gid = recorded.uid, recorded.gid
     if uid is not None and gid is not None and (uid, gid) != (status.st_uid, status.st_gid):
         mode = -1  # changing the owner may clear bits
@@ -45,9 +46,9 @@ def set_attributes(fd: int, recorded: FileStat) -> tuple[tuple[str, ...], os.sta
             os.fchown(fd, uid, gid)
         except (OSError, OverflowError) as error:
             complaints.append(f"chown to {uid}:{gid}: {error}")
-    if recorded.mode is not None and mode != stat.S_IMODE(recorded.mode):
+    if recorded.mode is not None and mode != recorded.mode & MODE_BITS:
         try:
-            os.fchmod(fd, stat.S_IMODE(recorded.mode))
+            os.fchmod(fd, recorded.mode & MODE_BITS)
         except (OSError, OverflowError) as error:
             complaints.append(f"chmod to {recorded.mode:o}: {error}")
     if refused_times:

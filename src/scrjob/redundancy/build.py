@@ -166,7 +166,9 @@ def remove_leftovers(directories: Iterable[str], dataset_id: int) -> None:
     )
     for directory in directories:
         for name in os.listdir(directory):
-            if (name.startswith(marks) and name.endswith(".tmp")) or _HALF_WRITTEN.fullmatch(name):
+            if name.startswith(".") and (
+                (name.startswith(marks) and name.endswith(".tmp")) or _HALF_WRITTEN.fullmatch(name)
+            ):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(directory, name))
 

@@ -74,6 +74,7 @@ class PrefixGuard:
         self.moves: Tuple[Relocation, ...] = tuple(moves)
         self._real = os.path.realpath(self.prefix)
         self._metadata = os.path.join(self.prefix, ".scr")
+        self._start = os.path.join(self.prefix, "")
         self._trusted: Set[str] = set()
 
     def destination(self, directory: str, name: str) -> str:
@@ -161,9 +162,8 @@ class PrefixGuard:
 
     def relative(self, path: str) -> str:
         """Return a destination as rank2file has it: relative to the prefix."""
-        start = self.prefix.rstrip("/") + "/"
-        if path.startswith(start):  # as all are that ``destination`` gives
-            return path[len(start) :]
+        if path.startswith(self._start):  # as all are that ``destination`` gives
+            return path[len(self._start) :]
         return os.path.relpath(path, self.prefix)
 
 

@@ -92,7 +92,7 @@ def test_report_at_most_once_a_second_and_gone_in_the_end(tmp_path: Path) -> Non
     meter.spend(20)
     assert json.loads(path.read_text()) == first
     clock.advance(0.1)
-    meter.count_file(30)
+    meter.count_files(1, 30)
     assert json.loads(path.read_text()) == {
         **first,
         "done_bytes": 60,
