@@ -527,6 +527,25 @@ def test_wrong_bytes_in_a_cache_are_found_and_repaired_from_redundancy(world):
     assert world.index().entry(1).is_valid
 
 
+def test_what_was_repaired_is_no_damage_when_it_is_done_again_without_the_node(world):
+    """Killed before it was called complete; then the node that had the wrong bytes died."""
+    world = world("rs_4")
+    world.settings["SCR_SCAVENGE_VERIFY"] = "1"
+    corrupt_cache(world, "node2", "rank_1.0.dat")
+    (world.hidden / "summary.scr").mkdir(parents=True)  # it cannot be written
+    with pytest.raises(ScavengeError, match="could not be brought"):
+        world.run(datapath.NODES)
+    (world.hidden / "summary.scr").rmdir()
+    world.rexec.answers["node2"] = (None, "", "")
+    world.run(datapath.NODES)
+    assert world.is_true()
+    # It is lost, too: what comes back has the checksum of the repaired file, not of the copy.
+    (world.hidden / "summary.scr").unlink()
+    (world.prefix / "ckpt.1/rank_1.0.dat").unlink()
+    world.run(datapath.NODES)
+    assert world.is_true()
+
+
 def test_wrong_bytes_that_nothing_tells_apart_are_not_called_safe(world):
     """One parity block shows that something is wrong, not what."""
     world = world("xor_4")

@@ -47,6 +47,19 @@ def write(directory: str, content: dict[str, Any]) -> None:
     atomic_write(os.path.join(directory, JOURNAL), text.encode("ascii"))
 
 
+def restored(directory: str, prefix: str, created_us: Optional[int]) -> dict[str, int]:
+    """Return path -> CRC32 of what earlier attempts at this dataset made anew; {} if that is not known."""
+    with contextlib.suppress(OSError, FormatError, ValueError, AttributeError, RecursionError):
+        told = json.loads(read_bounded(os.path.join(directory, JOURNAL)))
+        if created_us is not None and told.get("created") == created_us:
+            return {
+                os.path.join(prefix, path): crc
+                for path, crc in told.get("rebuilt").items()
+                if isinstance(crc, int)
+            }
+    return {}
+
+
 def of_node(copy: NodeCopy) -> dict[str, Any]:
     """Return what the journal says of a node; the checksums are in the node's own journal."""
     told: dict[str, Any] = {

@@ -73,6 +73,7 @@ class Transaction:
         self.settings = settings if verify is None else settings._replace(verify=verify)
         self.copied: set[str] = set()
         self.repaired: set[str] = set()
+        self.restored: dict[str, int] = {}
         self.collector = Collector(
             jobenv,
             self.dataset_id,
@@ -170,6 +171,7 @@ class Transaction:
         """Copy and build; what is found damaged is copied or rebuilt once more."""
         from scrjob.redundancy.survivors import DamagedFilesError  # noqa: PLC0415 - heavy
 
+        self.restored = record.restored(self.directory, self.prefix, self.created_us)
         copies = self.copy(nodes, deadline_s)
         for last in (False, True):
             try:
@@ -210,7 +212,7 @@ class Transaction:
             files, size, rebuilt = self._build_here(copies)
         else:
             files, size, rebuilt = self._build_there(index, copies)
-        self.note("complete", copies, rebuilt=rebuilt)
+        self.note("complete", copies)
         self.say(f"scavenge: Verified files for dataset {self.name}")
         return ScavengeResult(
             self.dataset_id,
@@ -240,7 +242,7 @@ class Transaction:
                 self.say(line)
 
         def verify(built: Built) -> None:
-            self._verify(built, crcs)
+            self._verify(built, crcs, copies)
             whole.append(built)
 
         why: list[str] = []
@@ -302,9 +304,12 @@ class Transaction:
         for copy in copies:
             for relative, crc in copy.crcs.items():
                 crcs[os.path.join(self.prefix, relative)] = crc
+        if self.settings.verify and self.settings.checksum:
+            # What an earlier attempt repaired is not what had been copied, and better.
+            crcs.update({p: crc for p, crc in self.restored.items() if _is_or_was(p, crc)})
         return crcs
 
-    def _verify(self, built: Built, crcs: dict[str, int]) -> None:
+    def _verify(self, built: Built, crcs: dict[str, int], copies: Sequence[NodeCopy]) -> None:
         from scrjob.redundancy.verify import verify_dataset  # noqa: PLC0415 - only with data
 
         self.copied.update(built.rebuilt)
@@ -315,6 +320,9 @@ class Transaction:
         for note in done.notes:
             logger.warning("%s", note)
         self.repaired.update(done.repaired)
+        self.restored.update({**built.rebuilt, **done.repaired})
+        if done.repaired:  # a KILL before the end must not have it taken for damage
+            self.note("copied", copies)
 
     def _list(self) -> None:
         from scrjob.redundancy.build import build_dataset  # noqa: PLC0415 - only with data
@@ -334,7 +342,6 @@ class Transaction:
         copies: Sequence[NodeCopy],
         *,
         error: str = "",
-        rebuilt: Optional[dict[str, int]] = None,
     ) -> None:
         """Write the journal."""
         record.write(
@@ -350,8 +357,18 @@ class Transaction:
                 "error": error,
                 "nodes": {copy.node: record.of_node(copy) for copy in copies},
                 "rebuilt": {
-                    os.path.relpath(path, self.prefix): crc for path, crc in (rebuilt or {}).items()
+                    os.path.relpath(path, self.prefix): crc for path, crc in self.restored.items()
                 },
                 "repaired": sorted(os.path.relpath(path, self.prefix) for path in self.repaired),
             },
         )
+
+
+def _is_or_was(path: str, crc: int) -> bool:
+    """Tell whether a file has this checksum, or is not there any more."""
+    from scrjob.redundancy.logical import file_crc  # noqa: PLC0415 - only with data to verify
+
+    try:
+        return file_crc(path) == crc
+    except FileNotFoundError:
+        return True
