@@ -4,6 +4,11 @@
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
+# Tests of one file stay together: they share what is costly to make. More workers than processors, since
+# many tests wait.
+WORKERS := 4
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 # Hosts of the cluster by hand.
 N := 5
 RIG := $(BIN)/python -m tests.cluster.rig
@@ -30,8 +35,7 @@ help:
 demo: venv
 	$(BIN)/python examples/demo/run_demo.py
 
-# The quick checks first, two at a time; pytest on the cluster has the last word. The tests there mostly
-# wait: a second pytest runs them at the same time, and its results are in the one summary.
+# The quick checks first, two at a time; the suite has the last word.
 test: packages venv
 	@$(MAKE) --no-print-directory -j2 --output-sync=target quick lint type docs build
 	@$(MAKE) --no-print-directory suite
@@ -52,7 +56,7 @@ quick: venv
 	@tools/quick_suites.sh
 
 suite: venv packages
-	$(PYTEST) --beside cluster --cov --cov-report=term:skip-covered
+	$(PYTEST) $(PARALLEL) --cov --cov-report=term:skip-covered
 
 soak: venv packages
 	$(PYTEST) -m soak --timeout=0 -o faulthandler_timeout=0 -s

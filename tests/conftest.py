@@ -12,12 +12,11 @@ import os
 import sqlite3
 import tarfile
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Generator
 
 import pytest
 
 pytest.register_assert_rewrite("scrjob.testing")
-pytest_plugins = ["beside"]
 
 from archives import unpack  # noqa: E402 - after the line above, as the next one
 from worlds import WORLDS, in_ci  # noqa: E402 - imports scrjob.testing
@@ -29,6 +28,15 @@ FOREIGN_PREFIXES = (
 )
 
 
+# The longest modules are in these, and their tests mostly wait: others have the processors meanwhile.
+WAITING = {Path(__file__).parent / name for name in ("cluster", "local")}
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this is one of the processes of ``pytest -n``, not the one that sums up."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run in CI where a world is missing."""
     missing = [f"{name} ({why})" for name, test in WORLDS.items() if (why := test())]
@@ -36,13 +44,32 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"CI must have: {', '.join(missing)}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the long tests unless they are asked for by name."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Leave out the long tests unless they are asked for by name; in parallel, begin with what waits."""
     if "soak" not in config.option.markexpr:
         soak = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=soak)
         items[:] = [item for item in items if item not in soak]
+    yield
+    if is_worker(config):
+        items.sort(key=lambda item: WAITING.isdisjoint(item.path.parents))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # innermost: coverage combines the data around us
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Remove what killed processes left of coverage's data unfinished: it would be warned of."""
+    result = yield
+    if session.config.getoption("--cov", None) and not is_worker(session.config):
+        for part in session.config.rootpath.glob(".coverage.*"):
+            with contextlib.closing(sqlite3.connect(part)) as data:
+                try:
+                    data.execute("select version from coverage_schema")
+                except sqlite3.DatabaseError:
+                    part.unlink()
+    return result
 
 
 def pytest_report_header() -> str:
@@ -67,20 +94,6 @@ def clean_environment(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TZ", "America/St_Johns")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def whole_coverage_data(pytestconfig: pytest.Config) -> Iterator[None]:
-    """Remove what killed processes left of coverage's data unfinished: it would be warned of."""
-    yield
-    if not pytestconfig.getoption("--cov", None):
-        return
-    for part in pytestconfig.rootpath.glob(".coverage.*"):
-        with contextlib.closing(sqlite3.connect(part)) as data:
-            try:
-                data.execute("select version from coverage_schema")
-            except sqlite3.DatabaseError:
-                part.unlink()
 
 
 @pytest.fixture(scope="session")

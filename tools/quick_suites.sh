@@ -5,13 +5,6 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# About half of the time goes into these.
-data="tests/property tests/unit/client tests/unit/node tests/unit/redundancy tests/unit/scavenge"
-others="tests/unit tests/contract tests/commands"
-for part in $data; do
-    others="$others --ignore=$part"
-done
-
 main=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 versions=$(tools/find_python.sh | cut -d' ' -f1)
 oldest=$(echo "$versions" | head -n 1)
@@ -30,19 +23,15 @@ for version in $(printf '%s\n' "$oldest" "$newest" | uniq); do
         continue
     fi
     tools/setup.sh venv ".venv-$version" "$version" test
-    for half in data others; do
-        [ $half = data ] && tests=$data || tests=$others
-        # shellcheck disable=SC2086 - words
-        ".venv-$version/bin/python" -m pytest -q -m "not slow" -p no:cacheprovider \
-            $tests > "$said/$version.$half" 2>&1 &
-        running="$running $version.$half=$!"
-    done
+    ".venv-$version/bin/python" -m pytest -q -n 3 --dist loadfile -m "not slow" -p no:cacheprovider \
+        tests/unit tests/property tests/contract tests/commands >"$said/$version" 2>&1 &
+    running="$running $version=$!"
 done
 failed=0
 for pair in $running; do
-    run=${pair%=*}
+    version=${pair%=*}
     wait "${pair#*=}" || failed=1
-    echo "quick: Python ${run%.*}, ${run##*.} of the unit, property, contract and command tests"
-    cat "$said/$run"
+    echo "quick: Python $version, the unit, property, contract and command tests"
+    cat "$said/$version"
 done
 exit $failed
