@@ -53,11 +53,11 @@ def test_directories_that_do_not_serve(tmp_path):
     assert check.find_fault("/proc", None, free=False).startswith("Cannot use directory: /proc: ")
 
 
-def test_cache_alone_is_checked(capsys):
+def test_cache_alone_is_checked(tmp_path, capsys):
     """Lesson A17: --cache without --cntl counts, and a size does not crash."""
-    assert check.main(["--cache", "/nonexistent"]) == 1
+    assert check.main(["--cache", f"{tmp_path}/none"]) == 1
     assert capsys.readouterr().out == (
-        "scr_check_node: FAIL: Cannot use directory: /nonexistent: No such file or directory\n"
+        f"scr_check_node: FAIL: Cannot use directory: {tmp_path}/none: No such file or directory\n"
     )
     assert check.main(["--cache=/dev/shm:1", "--free"]) == 0
     assert capsys.readouterr().out == "scr_check_node: PASS\n"
