@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sqlite3
 import tarfile
 from pathlib import Path
@@ -38,7 +39,10 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to run in CI where a world is missing."""
+    """Refuse to run in CI where a world is missing; let interruptions reach the tests that are about them."""
+    # What a shell runs in the background ignores them, and so would all that the tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     missing = [f"{name} ({why})" for name, test in WORLDS.items() if (why := test())]
     if missing and in_ci():
         raise pytest.UsageError(f"CI must have: {', '.join(missing)}")
