@@ -158,6 +158,15 @@ def test_a_signal_stops_the_program_politely_and_a_new_job_runs(job: Job, name: 
     assert job.state("requeued")["runs"][0]["cause"] == "success"
 
 
+def test_a_signal_at_the_very_end_does_not_change_the_exit_code(job: Job) -> None:
+    with job.started(*shell(POLITE)) as process:
+        job.wait_lines("started", 2)
+        while process.poll() is None:
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(0.001)
+        assert process.returncode == 75
+
+
 def test_a_killed_supervisor_is_continued(job: Job) -> None:
     with job.started(*shell(ONCE_MORE + "exec sleep 61.25"), SCR_RUNS="1") as process:
         job.wait_lines("started", 2)

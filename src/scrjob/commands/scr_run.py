@@ -45,6 +45,7 @@ def _run(prog: str, launcher: str, words: list[str]) -> int:
 
     from scrjob import __version__, run  # noqa: PLC0415 - the heavy part
     from scrjob.commands._progress import progress  # noqa: PLC0415 - with it
+    from scrjob.supervisor.signals import SignalWatch  # noqa: PLC0415 - with it
 
     if words[:1] == ["--version"]:
         print(f"{prog} {__version__}")
@@ -58,7 +59,12 @@ def _run(prog: str, launcher: str, words: list[str]) -> int:
     )
     name, args, run_cmd, restart_cmd, restart_args = run.parseargs(words, launcher)
     say = teller(prog)
-    return run.run(name, args, run_cmd, restart_cmd, restart_args, say=say, progress=progress(say))
+    return run.run(
+        *(name, args, run_cmd, restart_cmd, restart_args),
+        say=say,
+        signals=SignalWatch(ends_process=True),
+        progress=progress(say),
+    )
 
 
 def teller(prog: str) -> Callable[[str], None]:

@@ -14,9 +14,14 @@ class SignalWatch:
     """While entered, signals are counted instead of ending the process.
 
     Outside of the main thread Python delivers none; then nothing is caught.
+
+    Args:
+        ends_process: nothing follows but the exit, whose code a repeated signal must not change: once
+            there was one, all but INT are ignored from then on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_process: bool = False) -> None:
+        self._ends_process = ends_process
         self.first: Optional[signal.Signals] = None
         self.interrupts = 0
         self._before: dict[signal.Signals, Any] = {}
@@ -31,7 +36,10 @@ class SignalWatch:
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            after = handler if handler is not None else signal.SIG_DFL
+            if self._ends_process and self.first and number is not signal.SIGINT:
+                after = signal.SIG_IGN
+            signal.signal(number, after)
         self._before.clear()
 
     def _note(self, number: int, frame: object) -> None:

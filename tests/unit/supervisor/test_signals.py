@@ -29,6 +29,20 @@ def test_each_is_noted_and_its_handler_comes_back(number: signal.Signals) -> Non
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("number", POLITE)
+def test_a_repeated_one_does_not_change_how_a_process_ends(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    with SignalWatch(ends_process=True) as watch:
+        assert watch.first is None
+    assert signal.getsignal(number) is signal.SIG_DFL
+    with SignalWatch(ends_process=True):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    if number is signal.SIGINT:  # the user insists
+        assert signal.getsignal(number) is signal.SIG_DFL
+    else:
+        os.kill(os.getpid(), number)
+
+
 def test_nohup_holds() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with SignalWatch() as watch:
