@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 
 # Tests of one file stay together: they share what is costly to make. More workers than processors, since
 # many tests wait.
-WORKERS := 4
+WORKERS := 3
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Hosts of the cluster by hand.

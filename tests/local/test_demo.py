@@ -36,8 +36,9 @@ def test_the_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     phases = json.loads((directory / "phases.json").read_text())
     assert phases["total"] < LIMIT_S
-    assert phases["death_to_control"] < 3
-    assert phases["control_to_relaunch"] < 2
+    # A tenth of a second each on an idle machine; here other tests are busy at the same time.
+    assert phases["death_to_control"] < 10
+    assert phases["control_to_relaunch"] < 10
     assert "bit for bit" in done.stdout
     assert "rebuilt in cache" in done.stdout
     assert "heat.160" in done.stdout  # scr_index --list
