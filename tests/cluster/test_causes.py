@@ -24,6 +24,12 @@ MEMORY_MB = 200
 ONCE = ["sh", "-c", "test -e ran.$SLURM_PROCID && exit 0; touch ran.$SLURM_PROCID; exec sleep 60"]
 
 
+def wait_for_both(job: PlainJob, directory: Path) -> None:
+    """Wait until both ranks have noted that they ran: one that has not would do so in the second run."""
+    marks = [directory / f"ran.{rank}" for rank in (0, 1)]
+    job.wait_until(lambda: all(mark.exists() for mark in marks), "the ranks")
+
+
 @pytest.fixture(scope="module")
 def deeds(tmp_path_factory: pytest.TempPathFactory) -> str:
     return compile_mpi(tmp_path_factory.mktemp("mpi"))
@@ -93,7 +99,7 @@ def test_out_of_memory(rig: Rig, tmp_path: Path, deeds: str, small_host: str) ->
 
 def test_a_cancelled_step_is_started_again(rig: Rig, tmp_path: Path) -> None:
     job = PlainJob(rig, tmp_path, [*STEP, *ONCE], SCR_RUNS="2").start(2)
-    job.wait_until((tmp_path / "ran.1").exists, "the ranks")
+    wait_for_both(job, tmp_path)
     rig.run(["scancel", job.step_id()], check=True)
     assert job.end() == 0, job.said
     told_everywhere(job, "cancelled", "CANCELLED")
@@ -102,7 +108,7 @@ def test_a_cancelled_step_is_started_again(rig: Rig, tmp_path: Path) -> None:
 
 def test_a_cancelled_job_is_not_started_again(rig: Rig, tmp_path: Path) -> None:
     job = PlainJob(rig, tmp_path, [*STEP, *ONCE], SCR_RUNS="3").start(2)
-    job.wait_until((tmp_path / "ran.1").exists, "the ranks")
+    wait_for_both(job, tmp_path)
     rig.run(["scancel", job.job_id()], check=True)
     assert job.end() == 130, job.said
     told_everywhere(job, "cancelled", "CANCELLED")
@@ -113,7 +119,7 @@ def test_a_cancelled_job_is_not_started_again(rig: Rig, tmp_path: Path) -> None:
 def test_a_node_that_slurm_gives_up(rig: Rig, tmp_path: Path) -> None:
     """Its administrator does, say: srun names it at once."""
     job = PlainJob(rig, tmp_path, [*STEP, *ONCE], SCR_RUNS="2").start(3)
-    job.wait_until((tmp_path / "ran.1").exists, "the ranks")
+    wait_for_both(job, tmp_path)
     rig.run(["scontrol", "update", "nodename=n2", "state=down", "reason=test"], check=True)
     assert job.end() == 0, job.said
     told_everywhere(job, "node down", "NODE_DOWN")
@@ -125,7 +131,7 @@ def test_a_node_that_slurm_gives_up(rig: Rig, tmp_path: Path) -> None:
 def test_an_allocation_that_ends_with_its_node(rig: Rig, tmp_path: Path) -> None:
     """Without --no-kill: nothing can be launched any more, and no other node is blamed."""
     job = PlainJob(rig, tmp_path, [*STEP, *ONCE], SCR_RUNS="3").start(3, ["--no-kill=off"])
-    job.wait_until((tmp_path / "ran.1").exists, "the ranks")
+    wait_for_both(job, tmp_path)
     rig.run(["scontrol", "update", "nodename=n2", "state=down", "reason=test"], check=True)
     assert job.end() == 69, job.said
     assert job.causes()[-1] == "node down"
@@ -136,7 +142,7 @@ def test_full_node_storage_is_no_dead_node(rig: Rig, tmp_path: Path) -> None:
     """Lesson B1."""
     fails_once = "test -e ran.$SLURM_PROCID && exit 0; touch ran.$SLURM_PROCID; sleep 3; exit 5"
     job = PlainJob(rig, tmp_path, [*STEP, "sh", "-c", fails_once], SCR_RUNS="2").start(3)
-    job.wait_until((tmp_path / "ran.1").exists, "the ranks")
+    wait_for_both(job, tmp_path)
     rig.fill("n2")
     assert job.end() == 0, job.said
     rig.empty("n2")
