@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ASK_S = 20.0
-_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError)
+SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError)
+"""What reading the answer of a node raises if it is none of ours."""
 
 
 class Held(NamedTuple):
@@ -78,7 +79,7 @@ def ask_what_is_held(
         try:
             for row in json.loads(result.stdout(node) or "[]"):
                 _take(held, node, row)
-        except _SENSELESS as error:
+        except SENSELESS as error:
             what = "its list of cached datasets makes no sense"
             logger.log(level, "node %s: %s: %s", node, what, error)
     return held

@@ -10,7 +10,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Optional, Sequence
 
-from scrjob.errors import FormatError
+from scrjob.cached import SENSELESS
 from scrjob.formats import dataset, kvtree
 from scrjob.formats.rank2file import MAX_RANKS
 from scrjob.formats.redset_header import DATA_SET, MAP_SET, Descriptor
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ASK_S = 60.0
-_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError)
 
 
 class Inspected(NamedTuple):
@@ -86,7 +85,7 @@ def recoverable(
             logger.log(level, "node %s: %s", node, result.stderr(node).strip())
         try:
             answers += [checked(row) for row in json.loads(result.stdout(node))["datasets"]]
-        except _SENSELESS as error:
+        except SENSELESS as error:
             logger.log(
                 level, "node %s: its answer makes no sense, it counts as lost: %r", node, error
             )
