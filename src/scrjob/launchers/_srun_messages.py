@@ -69,6 +69,7 @@ _EXITED = re.compile(r": Exited with exit code ([0-9]+)")
 _KILLS_OTHERS = re.compile(rb"srun: .*Terminating (?:StepId|job step)")
 _ENDS_ITSELF = re.compile(rb"srun: (?:First task exited|forcing job termination)")
 _WAS_CANCELLED = b"srun: Job step aborted"
+_WHY_ABORTED = (Said.CANCELLED, Said.TIME_LIMIT, Said.PREEMPTED, Said.NODE_FAILED)
 _GIVES_UP = b"srun: error: Timed out waiting for job step to complete"
 MAX_MESSAGES = 10_000
 
@@ -78,7 +79,8 @@ class Transcript:
 
     That a step was cancelled is news only if others did it. srun does it itself when a task has failed, or
     when a signal tells it to; and the lines come in any order. What holds (22.05): of a cancellation by
-    others srun says "Job step aborted", of its own for a failed task it does not.
+    others srun says "Job step aborted", of its own for a failed task it does not. On a busy node the line
+    of slurmstepd may never come; then what srun says itself is told.
 
     Attributes:
         is_ended_by_us: set by whoever ends the step.
@@ -93,6 +95,8 @@ class Transcript:
         self._kills_others = False
         self._ends_itself = False
         self._was_cancelled = False
+        # What srun says of a cancellation by others, and how many messages came before.
+        self._aborted: Optional[tuple[int, StepMessage]] = None
 
     def hear(self, line: bytes, when: float) -> None:
         """Take a line of stderr, without its end; ``when`` is Unix seconds."""
@@ -100,7 +104,11 @@ class Transcript:
             return  # nearly all lines
         self._kills_others = self._kills_others or _KILLS_OTHERS.search(line) is not None
         self._ends_itself = self._ends_itself or _ENDS_ITSELF.search(line) is not None
-        self._was_cancelled = self._was_cancelled or _WAS_CANCELLED in line
+        if _WAS_CANCELLED in line and not self._was_cancelled:
+            self._was_cancelled = True
+            if not self._kills_others:
+                said_it = StepMessage(Said.CANCELLED, None, line.decode("utf-8", "replace"), when)
+                self._aborted = (len(self._heard), said_it)
         self.has_given_up = self.has_given_up or _GIVES_UP in line
         said = [(message, self._kills_others) for message in parse_line(line, when)]
         self._heard += said[: MAX_MESSAGES - len(self._heard)]
@@ -108,9 +116,13 @@ class Transcript:
     def messages(self) -> list[StepMessage]:
         """Return the messages, without the cancellations that are srun's own or ours."""
         ours = self.is_ended_by_us or self._ends_itself
+        heard = list(self._heard)
+        if self._aborted is not None and not any(m.said in _WHY_ABORTED for m, _ in heard):
+            place, message = self._aborted
+            heard.insert(place, (message, False))
         return [
             message
-            for message, doubtful in list(self._heard)
+            for message, doubtful in heard
             if message.said is not Said.CANCELLED
             or not (ours or (doubtful and not self._was_cancelled))
         ]

@@ -103,10 +103,36 @@ ABORTED = b"srun: Job step aborted: Waiting up to 4 seconds for job step to fini
         ([KILLS, CANCELLED, ABORTED], True),
         ([b"srun: First task exited 60s ago", KILLS, CANCELLED, ABORTED], False),
         ([CANCELLED, ABORTED, b"srun: forcing job termination"], False),
+        ([ABORTED], True),
+        ([ABORTED, KILLS], True),
+        ([KILLS, ABORTED], False),
+        ([ABORTED, b"srun: forcing job termination"], False),
     ],
 )
 def test_the_lines_come_in_any_order(lines: list[bytes], told: bool) -> None:
     assert bool(transcript(*lines).messages()) is told
+
+
+KILLED = b"srun: error: n1: task 0: Killed"
+NODE_FAILED = b"srun: error: Node failure on n2"
+PREEMPTED = CANCELLED[: -len(b"***")] + b"DUE TO PREEMPTION ***"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([ABORTED, KILLED], [Said.CANCELLED, Said.TASK_FAILED]),
+        ([KILLED, ABORTED], [Said.TASK_FAILED, Said.CANCELLED]),
+        ([ABORTED, KILLED, CANCELLED], [Said.TASK_FAILED, Said.CANCELLED]),
+        ([ABORTED, NODE_FAILED, KILLED], [Said.NODE_FAILED, Said.TASK_FAILED]),
+        ([ABORTED, PREEMPTED, KILLED], [Said.PREEMPTED, Said.TASK_FAILED]),
+    ],
+)
+def test_what_srun_says_itself_is_told_if_nothing_else_says_why(
+    lines: list[bytes], told: list[Said]
+) -> None:
+    """Under load the line of slurmstepd was lost in 2 of 60 steps (22.05)."""
+    assert [message.said for message in transcript(*lines).messages()] == told
 
 
 def test_our_own_cancellation_is_no_news() -> None:
