@@ -70,9 +70,11 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
         for part in session.config.rootpath.glob(".coverage.*"):
             with contextlib.closing(sqlite3.connect(part)) as data:
                 try:
-                    data.execute("select version from coverage_schema")
+                    begun = data.execute("select version from coverage_schema").fetchone()
                 except sqlite3.DatabaseError:
-                    part.unlink()
+                    begun = None
+            if begun is None:
+                part.unlink()
     return result
 
 

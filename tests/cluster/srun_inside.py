@@ -173,7 +173,7 @@ def messages(*argv: str) -> Any:
     step, _ = where.launch_run(argv, ["n1", "n2"], [])
     where.wait_run(step, LIMIT_S)
     said = [(message.said.name, message.node) for message in where.messages(step)]
-    return {"said": said, "status": where.exit_status(step)}
+    return {"said": list(dict.fromkeys(said)), "status": where.exit_status(step)}
 
 
 def marked() -> Any:
