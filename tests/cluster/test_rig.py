@@ -19,6 +19,7 @@ from worlds import require
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 BRING_UP_LIMIT_S = 20.0
+OF_MPI = ("mpich_shm_", "vader_segment.", "btl_", "osc_")  # tests beside us run it on this machine
 
 HELLO_C = r"""
 #include <mpi.h>
@@ -74,7 +75,7 @@ def machine() -> dict[str, Any]:
         "ssh": sorted(os.listdir("/etc/ssh")),
         "links": sorted(os.listdir("/sys/class/net")),
         "run": sorted(os.listdir("/run")),
-        "shm": sorted(name for name in os.listdir("/dev/shm")),
+        "shm": sorted(name for name in os.listdir("/dev/shm") if not name.startswith(OF_MPI)),
     }
 
 
@@ -167,7 +168,7 @@ def test_nothing_outlives_the_keeper_and_its_owner(tmp_path: Path) -> None:
 
 
 def test_a_host_has_its_own_name_network_processes_and_storage(rig: Rig) -> None:
-    look = "hostname; hostname -i; ls /proc | grep -c '^[0-9]'; ls /dev/shm; cat shared; df -m /tmp | tail -1"
+    look = "hostname; hostname -i; ls /proc | grep -c '^[0-9]'; cat shared; df -m /tmp | tail -1; ls /dev/shm"
     Path(rig.directory, "shared").write_text("for all\n")
     rig.exec("n2", ["touch", "/dev/shm/mine"], check=True)
     said = rig.exec("n1", ["sh", "-c", look]).stdout.splitlines()
@@ -175,6 +176,7 @@ def test_a_host_has_its_own_name_network_processes_and_storage(rig: Rig) -> None
     assert int(said[2]) < 20
     assert said[3] == "for all"
     assert said[4].split()[1] == str(rig.plan.storage_mb)
+    assert "mine" not in said[5:]
     Path(rig.directory, "shared").unlink()
 
 
