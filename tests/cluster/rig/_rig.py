@@ -15,6 +15,7 @@ from ._commands import Commands
 from ._plan import LOGIN, services
 
 _NETEM = ("netem", "delay", "300ms", "loss", "5%")
+_TIDY_S = 5.0  # for Slurm to have a host back that had nothing to do
 
 
 class Rig(Commands):
@@ -139,6 +140,12 @@ class Rig(Commands):
             self.limit_memory(host, None)
         self.in_outer([*PYTHON, "rig._host", self.directory, host])
         if wait and host != LOGIN:
+            with contextlib.suppress(RigError):
+                self.wait_state([host], "idle", _TIDY_S)
+                return
+            # Slurm may ask only minutes later whether the job of before the death is gone from here.
+            for state in (["State=DOWN", "Reason=revived"], ["State=RESUME"]):
+                self.run(["scontrol", "update", f"NodeName={host}", *state], check=True)
             self.wait_state([host], "idle")
 
     def _link(self, host: str, state: str) -> None:
