@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import signal
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 from scrjob.errors import UsageError
 from scrjob.hostlist import expand_hosts
@@ -69,6 +69,7 @@ _EXITED = re.compile(r": Exited with exit code ([0-9]+)")
 _KILLS_OTHERS = re.compile(rb"srun: .*Terminating (?:StepId|job step)")
 _ENDS_ITSELF = re.compile(rb"srun: (?:First task exited|forcing job termination)")
 _WAS_CANCELLED = b"srun: Job step aborted"
+_ABORTED = (_form(Said.CANCELLED, r"Job step aborted"),)  # if nothing else says why
 _WHY_ABORTED = (Said.CANCELLED, Said.TIME_LIMIT, Said.PREEMPTED, Said.NODE_FAILED)
 _GIVES_UP = b"srun: error: Timed out waiting for job step to complete"
 MAX_MESSAGES = 10_000
@@ -106,9 +107,8 @@ class Transcript:
         self._ends_itself = self._ends_itself or _ENDS_ITSELF.search(line) is not None
         if _WAS_CANCELLED in line and not self._was_cancelled:
             self._was_cancelled = True
-            if not self._kills_others:
-                said_it = StepMessage(Said.CANCELLED, None, line.decode("utf-8", "replace"), when)
-                self._aborted = (len(self._heard), said_it)
+            for message in [] if self._kills_others else parse_line(line, when, _ABORTED):
+                self._aborted = (len(self._heard), message)
         self.has_given_up = self.has_given_up or _GIVES_UP in line
         said = [(message, self._kills_others) for message in parse_line(line, when)]
         self._heard += said[: MAX_MESSAGES - len(self._heard)]
@@ -128,18 +128,19 @@ class Transcript:
         ]
 
 
-def parse_line(line: bytes, when: float) -> list[StepMessage]:
+def parse_line(line: bytes, when: float, forms: Sequence[_Form] = _FORMS) -> list[StepMessage]:
     """Return what a line of stderr says about a step: one message for each node that it names.
 
     Args:
         line: without its end.
         when: Unix seconds.
+        forms: what to look for.
     """
     found = _SPEAKER.search(line.decode("utf-8", "replace").strip())
     if not found:
         return []
     text = found["text"]
-    for form in _FORMS:
+    for form in forms:
         match = form.pattern.match(text)
         if match:
             named = match.groupdict().get("node") or (found["host"] if form.heard_on else None)

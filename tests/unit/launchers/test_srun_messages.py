@@ -135,6 +135,12 @@ def test_what_srun_says_itself_is_told_if_nothing_else_says_why(
     assert [message.said for message in transcript(*lines).messages()] == told
 
 
+def test_what_srun_says_itself_is_known_by_its_speaker() -> None:
+    (message,) = transcript(b"45 %|" + ABORTED + b"\r").messages()
+    assert message.text == ABORTED.decode()
+    assert transcript(b"my-" + ABORTED).messages() == []
+
+
 def test_our_own_cancellation_is_no_news() -> None:
     made = transcript(ABORTED, CANCELLED)
     made.is_ended_by_us = True
